@@ -1,0 +1,66 @@
+# Any target works as the first command in a clone: it creates the environment and installs the pinned sets when they
+# changed. pip's own configuration (indexes, wheel folders, proxies) is used as it is.
+
+DEVICE ?= cpu
+# The CUDA and the CPU build of fbgemm overwrite each other, so each has an environment of its own.
+VENV ?= .venv$(if $(filter-out cpu,$(DEVICE)),-$(DEVICE))
+PYTHON ?= $(shell for name in python3.11 python3; do $$name -c "" 2>/dev/null && echo $$name && break; done)
+
+BIN := $(VENV)/bin
+# -qq below: errors only. pip warns once per package and index that does not hold it.
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PINS := $(addprefix requirements/,$(sort cpu.txt $(DEVICE).txt nodeps-$(DEVICE).txt dev.txt))
+INSTALLED := $(VENV)/.installed-$(DEVICE)
+PROJECT := $(VENV)/.project
+
+.PHONY: help setup demo test check bench clean
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(PROJECT) ## Create .venv and install everything (DEVICE=gpu: .venv-gpu, with CUDA)
+
+demo: setup ## Data, training on a local Ray cluster, registry, serving and a ranked answer
+	@$(BIN)/python -m pipelines.demo
+
+test: setup ## Run the test suite
+	@$(BIN)/python -m pytest
+
+check: setup ## Format, lint, types, import contracts and tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+bench: setup ## Run the benchmarks
+	@$(BIN)/python -m benchmarks
+
+clean: ## Remove caches and build output; the environment and your data stay
+	rm -rf build dist ./*.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name '.?*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/pip:
+	@test -n "$(PYTHON)" || \
+		{ echo "No Python found: install Python 3.11, or try make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, $(PYTHON) is not: try make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "creating $(VENV) with $$($(PYTHON) -V) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): $(PINS) | $(BIN)/pip
+	@echo "installing torch (the largest part, a few minutes) ..."
+	@$(PIP) install -qq $$(grep '^torch==' requirements/cpu.txt)
+	@echo "installing the pinned requirements ..."
+	@# no conflict report: it would complain about torchrec's open wish for fbgemm-gpu on every later run
+	@$(PIP) install -qq --no-warn-conflicts -r requirements/$(DEVICE).txt -r requirements/dev.txt
+	@echo "installing torchrec and fbgemm ..."
+	@$(PIP) install -qq --no-deps -r requirements/nodeps-$(DEVICE).txt
+	@touch $@
+
+$(PROJECT): pyproject.toml $(INSTALLED)
+	@echo "installing recsys-mtl itself ..."
+	@$(PIP) install -qq --no-deps --no-build-isolation --editable .
+	@touch $@

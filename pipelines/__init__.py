@@ -1,0 +1,1 @@
+"""Programs: prepare, train, evaluate, compare, promote, and the command line over them."""

@@ -1,0 +1,164 @@
+"""The command line: ``recsys-mtl COMMAND``. Each command is a thin front of a program."""
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from recsys_mtl.config import ConfigError, load
+from recsys_mtl.data.values import FeatureError
+
+app = typer.Typer(
+    help="Train multi-task ranking models on Ray, compare them in MLflow, serve their scores.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+prepare = typer.Typer(help="Turn logged impressions into a prepared data set.", no_args_is_help=True)
+app.add_typer(prepare, name="prepare")
+
+console = Console()
+errors = Console(stderr=True, soft_wrap=True)
+
+Out = Annotated[Path, typer.Option(help="Directory of the prepared data set; it appears only when it is whole.")]
+Sources = Annotated[
+    list[str],
+    typer.Argument(metavar="FILES_OR_FIELDS...", help="YAML files, merged left to right, and path.to.field=value."),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what Ray, torchrec and MLflow have to say.")]
+
+
+def user_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Print what the user can mend as ``path: message``, one a line, and exit with code 2."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except ConfigError as error:
+            for problem in error.problems:
+                errors.print(problem, style="red", markup=False, highlight=False)
+        except FeatureError as error:
+            errors.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(2)
+
+    return wrapped
+
+
+@prepare.command("kuairand")
+@user_errors
+def prepare_kuairand(
+    source: Annotated[Path, typer.Option(help="Directory with the official KuaiRand-Pure files (.csv or .csv.gz).")],
+    out: Out,
+    valid_from: Annotated[int, typer.Option(help="First day of the validation split, YYYYMMDD.")] = 20220502,
+    test_from: Annotated[int, typer.Option(help="First day of the test split, YYYYMMDD.")] = 20220503,
+) -> None:
+    """KuaiRand-Pure: short-video impressions with eight signals and watch time."""
+    from pipelines.prepare.kuairand import prepare as read
+    from pipelines.prepare.write import write
+
+    write(lambda: read(source, valid_from=valid_from, test_from=test_from), out, console)
+
+
+@prepare.command("synthetic")
+@user_errors
+def prepare_synthetic(
+    out: Out,
+    rows: Annotated[int, typer.Option(min=1000, help="Impressions over all splits.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same data.")] = 0,
+    correlation: Annotated[
+        float | None,
+        typer.Option(min=-1, max=1, help="Make the MMoE paper's two regression tasks with this correlation instead."),
+    ] = None,
+) -> None:
+    """A generated short-video world with correlated feedback; needs no data."""
+    from pipelines.prepare.synthetic import prepare as generate
+    from pipelines.prepare.write import write
+
+    write(lambda: generate(rows, seed=seed, correlation=correlation), out, console)
+
+
+@prepare.command("table")
+@user_errors
+def prepare_table(
+    schema: Annotated[Path, typer.Option(help="YAML file that names features, tasks and the split.")],
+    source: Annotated[list[str], typer.Option(help="CSV or Parquet file, or a glob; can be given several times.")],
+    out: Out,
+) -> None:
+    """Your own CSV or Parquet files, described by a schema."""
+    from pipelines.prepare.table import prepare as read
+    from pipelines.prepare.write import write
+
+    write(lambda: read(schema, source), out, console)
+
+
+@app.command("train", no_args_is_help=True)
+@user_errors
+def train_command(sources: Sources, verbose: Verbose = False) -> None:
+    """Train one model on Ray, track it in MLflow, register its bundle.
+
+    Example: recsys-mtl train pipelines/configs/models/ple.yaml data.path=data/demo cluster.workers=2
+    """
+    from pipelines.quiet import quiet
+
+    quiet(verbose)
+    from pipelines.run import TrainRun
+    from pipelines.train import train
+
+    train(load(TrainRun, sources), console, verbose=verbose)
+
+
+@app.command("schema")
+def schema_command() -> None:
+    """Print the JSON schema of a training run's configuration, for editors to complete and check."""
+    from pipelines.run import TrainRun
+
+    sys.stdout.write(json.dumps(TrainRun.model_json_schema(), indent=2) + "\n")
+
+
+@app.command("evaluate")
+@user_errors
+def evaluate_command(
+    model: Annotated[str, typer.Option(help="models:/NAME@alias, models:/NAME/VERSION, runs:/ID/bundle or a directory.")],
+    data: Annotated[Path, typer.Option(help="A prepared data set with the model's specification.")],
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the metrics to this file, too.")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server or database; the default of `train`.")] = None,
+) -> None:
+    """Measure a model on a split, per task, with the rows and positives that each number rests on."""
+    from pipelines.quiet import quiet
+
+    quiet()
+    from pipelines.evaluate import run
+
+    run(model, data, split, console, json_file=json_file, tracking_uri=tracking_uri)
+
+
+@app.command("serve")
+@user_errors
+def serve_command(
+    model: Annotated[str | None, typer.Option(help="models:/NAME@champion or a bundle's directory.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="TCP port.")] = None,
+) -> None:
+    """Start the ranking API. Settings come from the environment (RECSYS_MTL_...) and from these options."""
+    from serving.run import serve
+
+    given = {"model": model, "port": port}
+    serve(**{name: value for name, value in given.items() if value is not None})
+
+
+@app.command("doctor")
+def doctor_command() -> None:
+    """Check the installation: versions, imports, disk; one line each, ok or what to do."""
+    from pipelines import doctor
+
+    raise typer.Exit(doctor.run())
+
+
+if __name__ == "__main__":
+    app()

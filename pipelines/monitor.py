@@ -1,0 +1,88 @@
+"""The monitor: how the driver sees what its workers do while they do it."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from recsys_mtl.training.loop import Metrics, Progress
+
+POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that the first worker tells the driver."""
+
+    kind: str
+    """``stage``, ``progress``, ``evaluation`` or ``final``."""
+    step: int = 0
+    total_steps: int = 0
+    rows_per_s: float = 0.0
+    waited: float = 0.0
+    text: str = ""
+    losses: Mapping[str, float] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=dict)
+    best: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def progress(cls, p: Progress) -> "Event":
+        """Wrap a step's progress."""
+        return cls("progress", p.step, p.total_steps, p.rows_per_s, p.waited, losses=p.losses)
+
+
+class EventBox:
+    """Keeps events until the driver fetches them; of progress only the newest."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def put(self, event: Event) -> None:
+        """Add an event."""
+        if event.kind == "progress" and self.events and self.events[-1].kind == "progress":
+            if not event.losses:
+                return
+            self.events.pop()
+        self.events.append(event)
+
+    def drain(self) -> list[Event]:
+        """Return all events since the last call."""
+        events, self.events = self.events, []
+        return events
+
+
+class Monitor:
+    """Runs an `EventBox` as a Ray actor and hands its events to the driver, in a thread."""
+
+    def __init__(self, show: Callable[[Event], None]) -> None:
+        self.box = ray.remote(EventBox).options(num_cpus=0, max_restarts=-1).remote()
+        self.show = show
+        self.final: Event | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="monitor")
+
+    def __enter__(self) -> "Monitor":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(POLL_S):
+            self._fetch()
+        self._fetch()
+
+    def _fetch(self) -> None:
+        try:
+            events = ray.get(self.box.drain.remote(), timeout=10)
+        except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
+            return  # the cluster is going down: the driver hears of that from the run itself
+        for event in events:
+            if event.kind == "final":
+                self.final = event
+            self.show(event)

@@ -1,0 +1,204 @@
+"""The training program: one run on a Ray cluster, tracked in MLflow, its bundle registered."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from rich.console import Console
+
+from pipelines.display import TrainingDisplay, final_lines, metrics_table
+from pipelines.monitor import Event, EventBox, Monitor
+from pipelines.quiet import quiet
+from pipelines.run import ClusterConfig, TrainRun
+from pipelines.worker import WorkerProgram, make_bundle
+from recsys_mtl.config import ConfigError
+from recsys_mtl.data.reader import Worker
+from recsys_mtl.registry import register
+from recsys_mtl.tracking import MetricLog, Run
+from recsys_mtl.training.loop import Metrics, Progress
+
+SEND_EVERY_S = 0.5
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a finished run leaves."""
+
+    run_id: str
+    model: str
+    version: str
+    metrics: Metrics
+    """Of the test split."""
+    outcome: Mapping[str, Any]
+
+
+def train(run: TrainRun, console: Console, *, verbose: bool = False) -> Finished:
+    """Do a run from start to registered model.
+
+    Raises:
+        ConfigError: something that the user can mend; nothing has been started.
+    """
+    run = run.model_copy(update={"run_name": run.run_name or default_name(run)})
+    spec = preflight(run)
+    tags = {"data_fingerprint": spec, "model": model_kind(run)}
+    tree = run.model_dump(mode="json")
+    with Run.start(run.tracking, run.run_name or "", tree, tags) as tracked:
+        console.print(f"run {tracked.run_id} ({run.run_name}), starting {run.cluster.workers} Ray workers", highlight=False)
+        with cluster(run.cluster, verbose=verbose), TrainingDisplay(console) as display, Monitor(display.show) as monitor:
+            launch(run, tracked.run_id, monitor.box, verbose=verbose)
+        final = monitor.final
+        assert final is not None, "the workers ended without a final report"
+        version = register(run.tracking, tracked.run_id, run.registry, tags=tags)
+    report(console, final, tracked.run_id, run, str(version))
+    return Finished(tracked.run_id, run.registry.name, str(version), final.metrics, final.extra)
+
+
+def preflight(run: TrainRun) -> str:
+    """Find what is wrong before anything is started; return the data set's fingerprint.
+
+    Raises:
+        ConfigError: data, tasks or model do not fit together.
+    """
+    try:
+        program = WorkerProgram(run, Worker(0, run.cluster.workers), torch.device("cpu"))
+        run.model.build(program.spec, tuple(task.name for task in program.tasks), table_device=torch.device("meta"))
+        program.objective()
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None
+    return program.spec.fingerprint
+
+
+@contextmanager
+def cluster(config: ClusterConfig, *, verbose: bool) -> Iterator[None]:
+    """Connect to the cluster, or start one for this run and end it afterwards."""
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {"logging_level": "INFO" if verbose else "ERROR", "log_to_driver": verbose}
+    if config.address == "local":
+        cpus = max(os.cpu_count() or 1, config.workers * config.cpus_per_worker)
+        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+    else:
+        options |= {"address": config.address}
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError([f"cluster.address: no Ray cluster at {config.address!r}: {error}"]) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def launch(run: TrainRun, run_id: str, box: Any, *, verbose: bool) -> None:
+    """Run the workers to their end."""
+    config = run.cluster
+    storage = Path(tempfile.mkdtemp(prefix="recsys-mtl-ray-"))
+    trainer = TorchTrainer(
+        ray_worker,
+        train_loop_config={"run": run.model_dump(mode="json"), "run_id": run_id, "box": box, "verbose": verbose},
+        scaling_config=ScalingConfig(
+            num_workers=config.workers,
+            use_gpu=config.gpus_per_worker > 0,
+            resources_per_worker={"CPU": config.cpus_per_worker}
+            | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {}),
+        ),
+        torch_config=TorchConfig(backend=config.backend, timeout_s=config.collective_timeout_s),
+        run_config=RunConfig(name=run_id, storage_path=str(storage), failure_config=FailureConfig(max_failures=0)),
+    )
+    try:
+        trainer.fit()
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+
+
+def ray_worker(config: dict[str, Any]) -> None:
+    """Be one worker of a run: what Ray calls in each process."""
+    quiet(config["verbose"])
+    run = TrainRun.model_validate(config["run"])
+    context = ray.train.get_context()
+    worker = Worker(context.get_world_rank(), context.get_world_size())
+    torch.set_num_threads(run.cluster.cpus_per_worker)
+    program = WorkerProgram(run, worker, ray.train.torch.get_device())
+    first = worker.rank == 0
+    with MetricLog(run.tracking.uri, config["run_id"]) if first else nullcontext() as log:
+        trained = program.train(Reporter(log, config["box"]) if log else Silence())
+        if log:
+            with tempfile.TemporaryDirectory() as directory:
+                make_bundle(run, trained, Path(directory))
+                log.log_artifacts(Path(directory), "bundle")
+            test = trained.test.compute()
+            log.log(trained.outcome.best_step, flat("test", test))
+            ray.get(config["box"].put.remote(Event("final", metrics=test, extra=vars(trained.outcome))))
+
+
+class Silence:
+    """Listener of the workers that have nothing to tell."""
+
+    def on_step(self, progress: Progress) -> None:
+        """Say nothing."""
+
+    def on_evaluation(self, step: int, metrics: Metrics, best: bool) -> None:
+        """Say nothing."""
+
+
+class Reporter:
+    """Listener of the first worker: metrics to MLflow, events to the driver."""
+
+    def __init__(self, log: MetricLog, box: Any) -> None:
+        self.log, self.box = log, box
+        self.sent = 0.0
+
+    def on_step(self, progress: Progress) -> None:
+        """Report the losses, and tell the driver now and then."""
+        if progress.losses:
+            values = {f"train/{task}/loss": loss for task, loss in progress.losses.items()}
+            self.log.log(progress.step, values | {"train/rows_per_s": progress.rows_per_s, "train/waiting": progress.waited})
+        now = time.monotonic()
+        if progress.losses or now - self.sent > SEND_EVERY_S:
+            self.sent = now
+            self.box.put.remote(Event.progress(progress))
+
+    def on_evaluation(self, step: int, metrics: Metrics, best: bool) -> None:
+        """Report the metrics."""
+        self.log.log(step, flat("valid", metrics))
+        self.box.put.remote(Event("evaluation", step, metrics=metrics, best=best))
+
+
+def flat(split: str, metrics: Metrics) -> dict[str, float]:
+    """Name metrics as MLflow's charts show them: ``split/task/metric``."""
+    return {f"{split}/{task}/{name}": value for task, values in metrics.items() for name, value in values.items()}
+
+
+def report(console: Console, final: Event, run_id: str, run: TrainRun, version: str) -> None:
+    """Print what a finished run has to show."""
+    for table in metrics_table(final.metrics, "test split"):
+        console.print(table)
+    for line in final_lines(final.metrics):
+        console.print(line, highlight=False)
+    console.print(f"registered {run.registry.name} version {version} as {run.registry.alias}", highlight=False)
+    console.print(f"run_id={run_id}", highlight=False)
+
+
+def default_name(run: TrainRun) -> str:
+    """Name a run by its model and the time."""
+    return f"{model_kind(run)}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+
+
+def model_kind(run: TrainRun) -> str:
+    """Name the cell of the grid that a run trains."""
+    return f"{run.model.bottom.kind}-{run.model.experts.kind}"

@@ -1,0 +1,98 @@
+"""What one training process does, from data set to bundle. It knows nothing of Ray: a process group is all it needs."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pipelines.run import TrainRun
+from recsys_mtl.bundle import Manifest, write_bundle
+from recsys_mtl.calibration import Calibration
+from recsys_mtl.card import model_card
+from recsys_mtl.data.batch import BatchLayout
+from recsys_mtl.data.encode import Encoder
+from recsys_mtl.data.reader import EvalReader, TrainReader, Worker
+from recsys_mtl.data.shards import row_groups
+from recsys_mtl.data.spec import Spec
+from recsys_mtl.metrics.bank import MetricBank
+from recsys_mtl.objectives.losses import Objective
+from recsys_mtl.tasks import Task
+from recsys_mtl.training.evaluate import evaluate
+from recsys_mtl.training.loop import Listener, Outcome, Trainer
+from recsys_mtl.training.sharding import gather_weights, initialise_tables, shard
+from recsys_mtl.training.step import TrainStep
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run has to show; the same on every worker, but for the weights, which rank 0 alone has."""
+
+    outcome: Outcome
+    valid: MetricBank
+    test: MetricBank
+    weights: Mapping[str, torch.Tensor]
+    tasks: tuple[Task, ...]
+    spec: Spec
+
+
+class WorkerProgram:
+    """The parts of a run as this worker sees them."""
+
+    def __init__(self, run: TrainRun, worker: Worker, device: torch.device) -> None:
+        self.run, self.worker, self.device = run, worker, device
+        self.data = Path(run.data.path)
+        self.spec = Encoder.load(self.data).spec
+        self.tasks = run.tasks.of(self.spec.tasks)
+        self.layout = BatchLayout.of(self.spec, tuple(task.name for task in self.tasks))
+        self.reader = TrainReader(
+            row_groups(self.data, "train"),
+            self.layout,
+            run.data.reader,
+            batch_size=run.trainer.batch_size,
+            seed=run.seed,
+            worker=worker,
+        )
+
+    def train(self, listener: Listener) -> Trained:
+        """Train, evaluate the best weights on both held-out splits, and gather them. A collective."""
+        step = self._build_step()
+        outcome = Trainer(
+            self.run.trainer, step, self.reader, lambda: self._evaluate(step, "valid").compute(), listener
+        ).fit()
+        valid, test = self._evaluate(step, "valid"), self._evaluate(step, "test")
+        return Trained(outcome, valid, test, gather_weights(step.model), self.tasks, self.spec)
+
+    def _build_step(self) -> TrainStep:
+        torch.manual_seed(self.run.seed)
+        names = tuple(task.name for task in self.tasks)
+        model = self.run.model.build(self.spec, names, table_device=torch.device("meta"))
+        model.ranker.to(self.device)
+        sharded = shard(model, self.run.optim.sparse, self.device)
+        initialise_tables(sharded, self.run.seed)
+        torch.manual_seed(self.run.seed * 1_000_003 + self.worker.rank)  # dropout differs between workers
+        return TrainStep(sharded, self.objective(), self.run.optim.dense, self.run.trainer.total_steps(self.reader.steps))
+
+    def objective(self) -> Objective:
+        """Make the run's objective."""
+        return self.run.objective.build(self.tasks).to(self.device)
+
+    def _evaluate(self, step: TrainStep, split: str) -> MetricBank:
+        batch_size = self.run.trainer.eval_batch_size
+        reader = EvalReader(row_groups(self.data, split), self.layout, batch_size=batch_size, worker=self.worker)
+        return evaluate(step.model, reader, self.tasks, self.device)
+
+
+def make_bundle(run: TrainRun, trained: Trained, directory: Path) -> None:
+    """Write the bundle of a finished run."""
+    data = Path(run.data.path)
+    tree = run.model_dump(mode="json")
+    manifest = Manifest(model=run.model, tasks=trained.tasks, fingerprint=trained.spec.fingerprint, run=tree)
+    metrics = {"valid": trained.valid.compute(), "test": trained.test.compute()}
+    stats = json.loads((data / "stats.json").read_text(encoding="utf-8"))
+    card = model_card(run.registry.name, tree, stats, metrics)
+    calibration = Calibration()
+    write_bundle(
+        directory, trained.weights, manifest, data=data, calibration=calibration, metrics=metrics, card=card
+    )

@@ -1,0 +1,1 @@
+"""Multi-task ranking models on sharded embedding tables: the library."""

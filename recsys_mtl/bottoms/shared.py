@@ -1,0 +1,46 @@
+"""The shared bottom: all tasks read the same representation."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from recsys_mtl.bottoms.base import Bottom
+from recsys_mtl.config import Config
+from recsys_mtl.features import FeatureLayout, Features
+from recsys_mtl.layers import MLP
+from recsys_mtl.sequences import AttentionConfig, SequenceConfig
+
+
+class SharedConfig(Config):
+    """Fields, dense inputs and pooled sequences side by side, then an optional MLP."""
+
+    kind: Literal["shared"] = "shared"
+    sequences: SequenceConfig = AttentionConfig()
+    """How a sequence becomes one vector."""
+    hidden: tuple[PositiveInt, ...] = ()
+    """Widths of the MLP that all tasks share; none for models whose experts read the inputs themselves."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the inputs that are dropped in training."""
+
+    def build(self, layout: FeatureLayout, tasks: tuple[str, ...]) -> "SharedBottom":
+        """Make the bottom; it is the same for any ``tasks``."""
+        return SharedBottom(self, layout)
+
+
+class SharedBottom(Bottom):
+    """G = 1: one representation for all tasks."""
+
+    def __init__(self, config: SharedConfig, layout: FeatureLayout) -> None:
+        super().__init__()
+        self.encoder = config.sequences.build(layout)
+        in_dim = layout.fields_dim + layout.num_dense + sum(sequence.dim for sequence in layout.sequences)
+        self.dropout = torch.nn.Dropout(config.dropout)
+        self.mlp = MLP(in_dim, config.hidden, dropout=config.dropout)
+        self.out_dim = self.mlp.out_dim
+
+    def forward(self, features: Features) -> Tensor:
+        """Return ``x_BGR`` with G = 1."""
+        x_BR = torch.cat([features.fields_BX, features.dense_BC, *self.encoder(features)], dim=1)
+        return self.mlp(self.dropout(x_BR)).unsqueeze(1)  # type: ignore[no-any-return]

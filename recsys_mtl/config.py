@@ -1,0 +1,142 @@
+"""The one configuration mechanism: typed trees, YAML files merged left to right, and overrides."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+C = TypeVar("C", bound="Config")
+
+
+class Config(BaseModel):
+    """Base of everything a person configures: frozen, unknown keys refused, fields documented under their names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+class ConfigError(ValueError):
+    """One or more problems in what the user wrote, each as ``path: message``."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def load(schema: type[C], sources: Sequence[str]) -> C:
+    """Build ``schema`` from YAML files and ``path.to.field=value`` overrides, later ones first in rank.
+
+    Raises:
+        ConfigError: every problem at once, each with the path of the field or the file.
+    """
+    tree: Any = defaults(schema)
+    for source in sources:
+        tree = merge(tree, read_override(source) if is_override(source) else read_yaml(Path(source)))
+    return validate(schema, tree)
+
+
+def validate(schema: type[C], tree: Any, where: str = "") -> C:
+    """Check ``tree`` against ``schema``; ``where`` prefixes the paths in messages."""
+    try:
+        return schema.model_validate(tree)
+    except ValidationError as error:
+        problems = [problem for problem in error.errors() if not is_echo(problem)]
+        raise ConfigError(where + describe(problem, tree) for problem in problems) from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: no such file, not YAML (with its line) or not a mapping.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror or error}"]) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: not valid YAML: {error}"]) from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError([f"{path}: expected a mapping of fields, got {type(tree).__name__}"])
+    return tree
+
+
+def is_override(source: str) -> bool:
+    """Tell ``path.to.field=value`` from a file name."""
+    return "=" in source and not Path(source).exists()
+
+
+def read_override(source: str) -> dict[str, Any]:
+    """Turn ``a.b=value`` into a one-leaf tree; the value is read as YAML."""
+    path, _, text = source.partition("=")
+    keys = path.strip().split(".")
+    if not all(keys):
+        raise ConfigError([f"{source}: expected path.to.field=value"])
+    try:
+        tree: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError([f"{path}: value is not valid YAML: {error}"]) from None
+    for key in reversed(keys):
+        tree = {key: tree}
+    return tree  # type: ignore[no-any-return]
+
+
+def merge(base: Any, over: Any) -> Any:
+    """Deep-merge ``over`` into ``base``; a mapping that names another ``kind`` replaces it whole."""
+    if not (isinstance(base, Mapping) and isinstance(over, Mapping)):
+        return over
+    if over.get("kind", base.get("kind")) != base.get("kind"):
+        return over
+    return {**base, **{key: merge(base.get(key), value) for key, value in over.items()}}
+
+
+def defaults(schema: type[Config]) -> dict[str, Any]:
+    """Collect the default tree, so that an override of one leaf keeps the default ``kind`` beside it."""
+    tree: dict[str, Any] = {}
+    for name, field in schema.model_fields.items():
+        value = field.get_default(call_default_factory=True) if not field.is_required() else None
+        if isinstance(value, BaseModel):
+            tree[name] = value.model_dump(mode="json")
+        elif field.is_required() and isinstance(field.annotation, type) and issubclass(field.annotation, Config):
+            tree[name] = defaults(field.annotation)
+    return tree
+
+
+def is_echo(problem: ErrorDetails) -> bool:
+    """Spot pydantic's second complaint about a list: too short only because an item of it was refused already."""
+    return problem["type"] == "too_short" and len(problem["input"]) >= problem["ctx"]["min_length"]
+
+
+def describe(problem: ErrorDetails, tree: Any) -> str:
+    """Print one pydantic error as ``path.to.field: message (got value)``."""
+    path = ".".join(user_path(problem["loc"], tree)) or "configuration"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: unknown field"
+    if problem["type"] in {"missing", "value_error"}:
+        return f"{path}: {message[0].lower()}{message[1:]}"
+    return f"{path}: {message[0].lower()}{message[1:]} (got {problem['input']!r:.80})"
+
+
+def user_path(loc: Iterable[int | str], tree: Any) -> list[str]:
+    """Name the place as the user wrote it: without the ``kind`` tags that pydantic puts into a union's location."""
+    path: list[str] = []
+    for part in loc:
+        if isinstance(tree, Mapping) and part == tree.get("kind") and part not in tree:
+            continue
+        path.append(str(part))
+        tree = child(tree, part)
+    return path
+
+
+def child(tree: Any, key: int | str) -> Any:
+    """Step into a mapping or a list; None where there is nothing."""
+    if isinstance(tree, Mapping):
+        return tree.get(key)
+    if isinstance(tree, Sequence) and not isinstance(tree, str) and isinstance(key, int) and key < len(tree):
+        return tree[key]
+    return None

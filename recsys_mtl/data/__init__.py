@@ -1,0 +1,1 @@
+"""From raw values to batches: feature schema, encoder, shards, reader."""

@@ -1,0 +1,118 @@
+"""Row groups of a split, and which rows of them belong to whom."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys_mtl.config import ConfigError
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """A run of rows that is read at once."""
+
+    path: Path
+    index: int
+    rows: int
+    number: int
+    """Position among all row groups of the split: the same for every worker and every run."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows ``start`` to ``end`` of a row group, counted after its shuffle if there is one."""
+
+    group: RowGroup
+    start: int
+    end: int
+
+
+def row_groups(data: Path, split: str) -> list[RowGroup]:
+    """List a split's row groups in the order of file names.
+
+    Raises:
+        ConfigError: no such split, or a file that is not Parquet.
+    """
+    files = sorted((data / split).glob("*.parquet"))
+    if not files:
+        raise ConfigError([f"data.path: {data / split} has no Parquet files; is {data} a prepared data set?"])
+    groups: list[RowGroup] = []
+    for path in files:
+        try:
+            metadata = pq.read_metadata(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise ConfigError([f"{path}: not readable as Parquet: {error}"]) from None
+        for index in range(metadata.num_row_groups):
+            groups.append(RowGroup(path, index, metadata.row_group(index).num_rows, len(groups)))
+    return groups
+
+
+def cut(groups: list[RowGroup], start: int, end: int) -> list[Piece]:
+    """Return the pieces that rows ``start`` to ``end`` of the groups laid end to end consist of."""
+    ends = np.cumsum([group.rows for group in groups])
+    pieces = []
+    for group, group_end in zip(groups, ends.tolist(), strict=True):
+        begin = group_end - group.rows
+        low, high = max(start, begin) - begin, min(end, group_end) - begin
+        if low < high:
+            pieces.append(Piece(group, low, high))
+    return pieces
+
+
+class Stream:
+    """Reads pieces one after another and hands out any number of rows at a time."""
+
+    def __init__(self, pieces: list[Piece], columns: list[str], shuffle: tuple[int, int] | None = None) -> None:
+        """``shuffle`` is (seed, epoch): each row group is permuted as a whole, alike for everyone who reads it."""
+        self.pieces = pieces
+        self.columns = columns
+        self.shuffle = shuffle
+        self.tables = self._tables()
+        self.rest: pa.Table | None = None
+
+    def skip(self, rows: int) -> None:
+        """Pass over rows without reading what lies wholly before them."""
+        while self.pieces and rows >= self.pieces[0].end - self.pieces[0].start:
+            rows -= self.pieces[0].end - self.pieces[0].start
+            self.pieces = self.pieces[1:]
+        if rows:
+            first = self.pieces[0]
+            self.pieces = [Piece(first.group, first.start + rows, first.end), *self.pieces[1:]]
+
+    def take(self, rows: int) -> Iterator[pa.Table]:
+        """Yield the next ``rows`` rows as tables."""
+        while rows > 0:
+            table = self.rest if self.rest is not None else next(self.tables)
+            head = table.slice(0, rows)
+            self.rest = table.slice(rows) if table.num_rows > rows else None
+            rows -= head.num_rows
+            yield head
+
+    def _tables(self) -> Iterator[pa.Table]:
+        for piece in self.pieces:
+            table = read(piece.group, self.columns)
+            if self.shuffle is None:
+                yield table.slice(piece.start, piece.end - piece.start)
+            else:
+                order = np.random.default_rng((*self.shuffle, piece.group.number)).permutation(piece.group.rows)
+                yield table.take(pa.array(order[piece.start : piece.end]))
+
+
+def read(group: RowGroup, columns: list[str]) -> pa.Table:
+    """Read one row group.
+
+    Raises:
+        ConfigError: the file is damaged or lacks a column, with its name and the row group's number.
+    """
+    try:
+        with pq.ParquetFile(group.path, memory_map=True) as file:
+            return file.read_row_group(group.index, columns=columns, use_threads=False)
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise ConfigError([f"{group.path}: row group {group.index} cannot be read: {error}"]) from error

@@ -1,0 +1,80 @@
+"""Progressive layered extraction (Tang et al., RecSys 2020)."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from recsys_mtl.config import Config
+from recsys_mtl.experts.base import ExpertLayer
+from recsys_mtl.layers import ExpertBank, Gate
+
+
+class PLEConfig(Config):
+    """Experts of each task's own beside shared ones, extracted level by level."""
+
+    kind: Literal["ple"] = "ple"
+    num_levels: PositiveInt = 2
+    """Extraction levels; with one level the model is the paper's CGC."""
+    task_experts: PositiveInt = 2
+    """Experts of each task's own, per level."""
+    shared_experts: PositiveInt = 2
+    """Experts that all tasks share, per level."""
+    hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64,)
+    """Widths of each expert's layers; the last is H. The paper's experts have one layer."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each expert layer's outputs that are dropped in training."""
+
+    def build(self, in_dim: int, tasks: tuple[str, ...]) -> "PLE":
+        """Make the layer for ``tasks``."""
+        return PLE(self, in_dim, tasks)
+
+
+class PLE(ExpertLayer):
+    """Levels of extraction; the last one has no shared output."""
+
+    def __init__(self, config: PLEConfig, in_dim: int, tasks: tuple[str, ...]) -> None:
+        super().__init__()
+        self.out_dim = config.hidden[-1]
+        widths = [in_dim] + [self.out_dim] * (config.num_levels - 1)
+        last = len(widths) - 1
+        self.levels = nn.ModuleList(Level(config, width, tasks, last=i == last) for i, width in enumerate(widths))
+
+    def forward(self, x_BGR: Tensor) -> Tensor:
+        """Return ``h_BTH``.
+
+        Where tasks have representations of their own (G = T), shared experts of the first level read their mean: they
+        see what every task sees, and are evaluated once.
+        """
+        tasks_BGR, shared_B1R = x_BGR, x_BGR.mean(1, keepdim=True) if x_BGR.shape[1] > 1 else x_BGR
+        for level in self.levels:
+            tasks_BGR, shared_B1R = level(tasks_BGR, shared_B1R)
+        return tasks_BGR
+
+
+class Level(nn.Module):
+    """One extraction level: g^k mixes the task's own and the shared experts, g^s mixes ALL experts of the level."""
+
+    def __init__(self, config: PLEConfig, in_dim: int, tasks: tuple[str, ...], *, last: bool) -> None:
+        super().__init__()
+        bank = (in_dim, config.hidden)
+        self.own = ExpertBank(len(tasks), config.task_experts, *bank, dropout=config.dropout)
+        self.shared = ExpertBank(1, config.shared_experts, *bank, dropout=config.dropout)
+        own = {task: tuple(f"{task} {i}" for i in range(config.task_experts)) for task in tasks}
+        shared = tuple(f"shared {i}" for i in range(config.shared_experts))
+        self.task_gate = Gate(in_dim, tasks, tuple(own[task] + shared for task in tasks))
+        everything = tuple(name for task in tasks for name in own[task]) + shared
+        self.shared_gate = None if last else Gate(in_dim, ("shared",), (everything,))
+
+    def forward(self, tasks_BGR: Tensor, shared_B1R: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``g_BTH`` of the tasks and ``g_B1H`` of the shared part; the last level returns its input for the latter."""
+        own_BTEH = self.own(tasks_BGR)
+        shared_BSH = self.shared(shared_B1R).squeeze(1)
+        num_own = own_BTEH.shape[2]
+        weights_BTE = self.task_gate(tasks_BGR)
+        g_BTH = (weights_BTE[:, :, None, :num_own] @ own_BTEH).squeeze(2) + weights_BTE[:, :, num_own:] @ shared_BSH
+        if self.shared_gate is None:
+            return g_BTH, shared_B1R
+        every_BEH = torch.cat([own_BTEH.flatten(1, 2), shared_BSH], dim=1)
+        return g_BTH, self.shared_gate(shared_B1R) @ every_BEH

@@ -1,0 +1,70 @@
+"""The model: one cell of the grid bottom by experts, with heads on top."""
+
+import torch
+from torch import Tensor, nn
+
+from recsys_mtl.bottoms import BottomConfig
+from recsys_mtl.bottoms.base import Bottom
+from recsys_mtl.bottoms.shared import SharedConfig
+from recsys_mtl.config import Config
+from recsys_mtl.data.batch import Batch
+from recsys_mtl.data.spec import Spec
+from recsys_mtl.embeddings import Embeddings, feature_layout
+from recsys_mtl.experts import ExpertsConfig
+from recsys_mtl.experts.base import ExpertLayer
+from recsys_mtl.experts.direct import DirectConfig
+from recsys_mtl.features import FeatureLayout, Features
+from recsys_mtl.heads import HeadsConfig
+from recsys_mtl.heads.base import Heads
+from recsys_mtl.heads.towers import TowersConfig
+
+
+class ModelConfig(Config):
+    """Which bottom, experts and heads, and their sizes."""
+
+    bottom: BottomConfig = SharedConfig(hidden=(256, 128))
+    experts: ExpertsConfig = DirectConfig()
+    heads: HeadsConfig = TowersConfig()
+
+    def build(self, spec: Spec, tasks: tuple[str, ...], *, table_device: torch.device | None = None) -> "RankingModel":
+        """Make the model for a data set; tables may be put on the meta device, to be sharded before they take memory."""
+        ranker = self.build_ranker(feature_layout(spec), tasks)  # first: its random draws must not depend on the tables'
+        return RankingModel(Embeddings(spec, table_device), ranker)
+
+    def build_ranker(self, layout: FeatureLayout, tasks: tuple[str, ...]) -> "Ranker":
+        """Make the dense part: everything above the tables."""
+        bottom = self.bottom.build(layout, tasks)
+        experts = self.experts.build(bottom.out_dim, tasks)
+        return Ranker(bottom, experts, self.heads.build(experts.out_dim, tasks))
+
+
+class Ranker(nn.Module):
+    """Features to logits: the dense part, the same on every worker."""
+
+    def __init__(self, bottom: Bottom, experts: ExpertLayer, heads: Heads) -> None:
+        super().__init__()
+        self.bottom, self.experts, self.heads = bottom, experts, heads
+
+    def forward(self, features: Features) -> Tensor:
+        """Return ``logits_BT``."""
+        x_BGR = self.bottom(features)
+        h_BTH = self.experts(x_BGR)
+        return self.heads(h_BTH)
+
+    def __call__(self, features: Features) -> Tensor:
+        return super().__call__(features)  # type: ignore[no-any-return]
+
+
+class RankingModel(nn.Module):
+    """Batch to logits: tables below, ranker above."""
+
+    def __init__(self, embeddings: Embeddings, ranker: Ranker) -> None:
+        super().__init__()
+        self.embeddings, self.ranker = embeddings, ranker
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return ``logits_BT``: a logit for an event, a value on the transformed scale for an amount."""
+        return self.ranker(self.embeddings(batch))
+
+    def __call__(self, batch: Batch) -> Tensor:
+        return super().__call__(batch)  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""Objectives: logits and labels to a loss."""

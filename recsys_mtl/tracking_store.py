@@ -1,0 +1,127 @@
+"""Where runs and registered models are kept: which stores there are, and whether this one can be reached.
+
+A wrong address is found here within seconds. MLflow itself would try again for minutes, or for hours on a database.
+"""
+
+import socket
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies
+
+from pydantic import Field, field_validator
+
+from recsys_mtl.config import Config, ConfigError
+
+SQLITE = "sqlite:///"
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+"""Default port of every kind of store that is reached over a network."""
+PATIENCE_SECONDS = 10.0
+"""How long a server may refuse connections, as it does while it restarts."""
+
+
+def check(uri: str) -> str:
+    """Return ``uri`` if it is of a kind that MLflow still writes to.
+
+    Raises:
+        ConfigError: a folder, an in-memory database, or something unknown.
+    """
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    allowed = f"a SQLite file {SQLITE}mlruns/mlflow.db, an MLflow server http://HOST:PORT, or {', '.join(list(PORTS)[2:])}"
+    if scheme in {"", "file"} and not uri.startswith("databricks"):
+        raise ConfigError([f"{uri!r} is a folder, and MLflow does not keep runs in plain files any more: use {allowed}"])
+    if scheme == "sqlite" and (not uri.startswith(SQLITE) or sqlite_path(uri).name in {"", ":memory:"}):
+        raise ConfigError([f"{uri!r} names no file that several processes could share: use {allowed}"])
+    if scheme not in {*PORTS, "sqlite", "databricks", ""}:
+        raise ConfigError([f"{uri!r} is no store that MLflow knows: use {allowed}"])
+    return uri
+
+
+class TrackingConfig(Config):
+    """Where the run is recorded."""
+
+    uri: str = f"{SQLITE}mlruns/mlflow.db"
+    """A SQLite file, with the runs' files beside it; the address of an MLflow server; or the URL of a database."""
+    experiment: Annotated[str, Field(min_length=1, max_length=500)] = "recsys-mtl"
+    """Groups runs that are compared with each other."""
+
+    @field_validator("uri")
+    @classmethod
+    def _is_a_store(cls, uri: str) -> str:
+        return check(uri)
+
+    @property
+    def absolute_uri(self) -> str:
+        """The same store for processes that work in other directories, as workers do."""
+        return absolute(self.uri)
+
+    @property
+    def ui(self) -> str:
+        """What to open, or to run, to look at the runs."""
+        if self.uri.startswith(("http:", "https:")):
+            return redacted(self.uri)
+        return f"mlflow ui --backend-store-uri {redacted(self.absolute_uri)}"
+
+
+def absolute(uri: str) -> str:
+    """Make the path of a SQLite file absolute; leave other addresses alone."""
+    return f"{SQLITE}{sqlite_path(uri).absolute()}" if uri.startswith(SQLITE) else uri
+
+
+def sqlite_path(uri: str) -> Path:
+    """Path of a SQLite file."""
+    return Path(uri.removeprefix(SQLITE).partition("?")[0])
+
+
+def artifact_folder(uri: str) -> str | None:
+    """Where files of runs go: beside a SQLite file; None where the server decides."""
+    return str(sqlite_path(absolute(uri)).with_name("artifacts")) if uri.startswith(SQLITE) else None
+
+
+def redacted(uri: str) -> str:
+    """Return an address without user and password."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+
+
+def require_reachable(uri: str, *, create: bool) -> None:
+    """Look whether the store can be used; ``create`` allows a SQLite file that does not exist yet.
+
+    Raises:
+        ConfigError: no such file, not a database, no permission, or nobody answers at the address.
+    """
+    if uri.startswith(SQLITE):
+        _open_sqlite(sqlite_path(uri), create=create)
+    parts = urlsplit(uri)
+    if parts.hostname and parts.scheme not in getproxies():  # a proxy answers for hosts that cannot be reached directly
+        _call(parts, uri)
+
+
+def _open_sqlite(path: Path, *, create: bool) -> None:
+    if not create and not path.exists():
+        raise ConfigError([f"{path}: no such tracking database here; a run creates it, other machines need an MLflow server"])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA schema_version")
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigError([f"{path}: not usable as a tracking database: {error}"]) from None
+
+
+def _call(parts: SplitResult, uri: str) -> None:
+    address = (parts.hostname, parts.port or PORTS[parts.scheme.partition("+")[0]])
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            socket.create_connection(address, timeout=PATIENCE_SECONDS).close()
+        except ConnectionRefusedError as error:
+            if time.monotonic() > deadline:
+                raise ConfigError([f"{redacted(uri)}: nobody answers there: {error.strerror}"]) from None
+            time.sleep(0.5)
+        except OSError as error:
+            raise ConfigError([f"{redacted(uri)}: nobody answers there: {error.strerror or error}"]) from None
+        else:
+            return

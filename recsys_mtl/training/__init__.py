@@ -1,0 +1,1 @@
+"""Training: sharding, optimisers, the step, the loop."""

@@ -1,0 +1,73 @@
+"""Optimisers: one that is fused into the tables' backward pass, one for the dense part."""
+
+import math
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, NonNegativeInt, PositiveFloat
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torchrec.optim import SGD, Adagrad, RowWiseAdagrad
+
+from recsys_mtl.config import Config
+
+
+class SparseConfig(Config):
+    """The tables' optimiser. It updates only rows that a batch has touched, inside the backward pass.
+
+    These are the ones that fbgemm has for CPU tables; none of them keeps more than one number per weight.
+    """
+
+    kind: Literal["rowwise_adagrad", "adagrad", "sgd"] = "rowwise_adagrad"
+    lr: PositiveFloat = 0.02
+    eps: PositiveFloat = 1e-8
+    """Added to the root of the accumulated squares; ``sgd`` has none and ignores it."""
+
+    @property
+    def optimizer(self) -> tuple[type[Optimizer], dict[str, Any]]:
+        """Class and arguments, as torchrec wants them."""
+        if self.kind == "sgd":
+            return SGD, {"lr": self.lr}
+        return {"rowwise_adagrad": RowWiseAdagrad, "adagrad": Adagrad}[self.kind], {"lr": self.lr, "eps": self.eps}
+
+
+class DenseConfig(Config):
+    """The dense part's optimiser: Adam with decoupled weight decay."""
+
+    lr: PositiveFloat = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip_norm: PositiveFloat | None = 10.0
+    """Largest norm of the dense gradient; a larger one is scaled down."""
+    warmup_steps: NonNegativeInt = 100
+    """Steps over which the learning rate rises from nothing."""
+    decay: Literal["none", "linear", "cosine"] = "cosine"
+    """How the learning rate falls from there to the last step of the run."""
+    final: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of the learning rate that is left at the last step."""
+
+    def build(self, parameters: list[nn.Parameter]) -> Optimizer:
+        """Make the optimiser."""
+        return torch.optim.AdamW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
+
+    def schedule(self, optimizer: Optimizer, total_steps: int) -> LambdaLR:
+        """Make the learning rate's schedule over a run."""
+        return LambdaLR(optimizer, lambda step: self.factor(step, total_steps))
+
+    def factor(self, step: int, total_steps: int) -> float:
+        """Return the share of the learning rate that holds at a step."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if self.decay == "none":
+            return 1.0
+        done = min((step - self.warmup_steps) / max(total_steps - self.warmup_steps, 1), 1.0)
+        left = 1 - done if self.decay == "linear" else (1 + math.cos(math.pi * done)) / 2
+        return self.final + (1 - self.final) * left
+
+
+class OptimConfig(Config):
+    """Both optimisers."""
+
+    dense: DenseConfig = DenseConfig()
+    sparse: SparseConfig = SparseConfig()

@@ -1,0 +1,125 @@
+"""Sharding: tables spread over workers, and their weights brought in and out whole."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import xxhash
+from torch import Tensor, nn
+from torch.distributed._shard.sharded_tensor import ShardedTensor
+from torch.distributed.optim import _apply_optimizer_in_backward as apply_optimizer_in_backward
+from torchrec.distributed.embedding import EmbeddingCollectionSharder
+from torchrec.distributed.embedding_types import EmbeddingComputeKernel
+from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+from torchrec.distributed.model_parallel import DistributedModelParallel
+from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
+from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
+from torchrec.distributed.planner.types import ParameterConstraints
+from torchrec.distributed.types import ModuleSharder, ShardingPlan, ShardingType
+
+from recsys_mtl.training.optim import SparseConfig
+
+INIT_DEVIATION = 0.01
+"""Standard deviation of fresh embedding weights."""
+
+
+def shard(model: nn.Module, sparse: SparseConfig, device: torch.device) -> DistributedModelParallel:
+    """Spread the tables of ``model`` over the process group, with their optimiser fused into the backward pass.
+
+    Weights of sharded tables are undefined until `initialise_tables` or a checkpoint sets them: torchrec throws away
+    whatever they held before.
+    """
+    optimizer, arguments = sparse.optimizer
+    apply_optimizer_in_backward(optimizer, table_parameters(model), arguments)
+    plan = make_plan(model, dist.get_world_size(), device)
+    return DistributedModelParallel(module=model, device=device, plan=plan, sharders=sharders())
+
+
+def sharders() -> list[ModuleSharder[nn.Module]]:
+    """Everything of a model that can be sharded."""
+    return [EmbeddingBagCollectionSharder(), EmbeddingCollectionSharder()]  # type: ignore[list-item]
+
+
+def make_plan(model: nn.Module, world: int, device: torch.device) -> ShardingPlan:
+    """Decide which worker holds which table.
+
+    Every worker computes the plan for itself: it depends on nothing that differs between them, and a plan that cannot
+    be made is then an error on all of them instead of a hang (torchrec's collective plan raises on one).
+    """
+    topology = Topology(world_size=world, local_world_size=world, compute_device=device.type)
+    constraint = ParameterConstraints(
+        sharding_types=[ShardingType.TABLE_WISE.value], compute_kernels=[EmbeddingComputeKernel.FUSED.value]
+    )
+    tables = {name.split(".")[-2] for name, _ in model.named_parameters() if _is_table(name)}
+    planner = EmbeddingShardingPlanner(
+        topology=topology,
+        constraints=dict.fromkeys(tables, constraint),
+        storage_reservation=FixedPercentageStorageReservation(percentage=0.1),
+    )
+    return planner.plan(model, sharders())
+
+
+def table_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Weights of all tables of an unsharded model."""
+    return [parameter for name, parameter in model.named_parameters() if _is_table(name)]
+
+
+def dense_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Weights of everything but the tables, sharded model or not."""
+    return [parameter for name, parameter in model.named_parameters() if not _is_table(name)]
+
+
+def initialise_tables(model: nn.Module, seed: int) -> None:
+    """Fill all tables with numbers that depend on the seed and the table's name, not on how it is sharded."""
+    for name, weight in model.state_dict().items():
+        if _is_table(name):
+            generator = torch.Generator().manual_seed(xxhash.xxh32_intdigest(f"{seed} {name}".encode()))
+            full = torch.randn(tuple(weight.shape), generator=generator) * INIT_DEVIATION
+            for part, offsets in local_parts(weight):
+                index = tuple(slice(o, o + s) for o, s in zip(offsets, part.shape, strict=True))
+                part.detach().copy_(full[index])
+
+
+def local_parts(weight: Any) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
+    """Yield what this worker holds of a weight, with its place in the whole."""
+    if not isinstance(weight, ShardedTensor):
+        yield weight, (0,) * weight.dim()
+        return
+    for part in weight.local_shards():
+        yield part.tensor, tuple(part.metadata.shard_offsets)
+
+
+def gather_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Bring all weights to rank 0, whole and under the names of the unsharded model; elsewhere return nothing.
+
+    A collective: every worker must call it.
+    """
+    gathered: dict[str, Tensor] = {}
+    rank = dist.get_rank()
+    for name, weight in model.state_dict().items():
+        if isinstance(weight, ShardedTensor):
+            whole = torch.empty(weight.size(), dtype=weight.dtype) if rank == 0 else None
+            weight.gather(dst=0, out=whole)
+        else:
+            whole = weight.detach().cpu()
+        if rank == 0:
+            gathered[name] = whole
+    return gathered
+
+
+def snapshot(model: nn.Module) -> list[Tensor]:
+    """Copy what this worker holds of all weights and buffers."""
+    return [part.detach().clone() for weight in model.state_dict().values() for part, _ in local_parts(weight)]
+
+
+def restore(model: nn.Module, copies: list[Tensor]) -> None:
+    """Put a snapshot back."""
+    parts = [part for weight in model.state_dict().values() for part, _ in local_parts(weight)]
+    with torch.no_grad():
+        for part, copy in zip(parts, copies, strict=True):
+            part.copy_(copy)
+
+
+def _is_table(name: str) -> bool:
+    return ".embedding_bags." in name or ".embeddings." in name

@@ -1,0 +1,71 @@
+"""The training step: one global batch through the model and into the weights."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from recsys_mtl.data.batch import Batch
+from recsys_mtl.objectives.losses import Objective
+from recsys_mtl.training.optim import DenseConfig
+from recsys_mtl.training.sharding import dense_parameters
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step tells of itself; tensors of this worker, reduced only when somebody asks."""
+
+    sums_T: Tensor
+    divisors_T: Tensor
+    """Over all workers."""
+    rows: int
+
+
+class TrainStep:
+    """Forward, loss, backward (which also updates the tables), dense update.
+
+    Each task's loss is divided by its known labels over *all* workers: DistributedDataParallel and torchrec average
+    gradients over workers, so the local sum is scaled by their number first. The result does not depend on how rows are
+    spread.
+    """
+
+    def __init__(self, model: nn.Module, objective: Objective, config: DenseConfig, total_steps: int) -> None:
+        self.model, self.objective = model, objective
+        self.parameters = dense_parameters(model)
+        self.clip_norm = config.clip_norm
+        self.optimizer = config.build(self.parameters)
+        self.schedule = config.schedule(self.optimizer, total_steps)
+
+    def __call__(self, batch: Batch) -> StepResult:
+        """Learn from this worker's part of a global batch."""
+        logits_BT = self.model(batch)
+        sums_T, divisors_T = self.objective(logits_BT, batch.labels_BT, batch.weights_B)
+        divisors_T = all_sum(divisors_T.detach())
+        loss = self.objective.combine(sums_T, divisors_T) * world_size()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.clip_norm is not None:
+            clip_grad_norm_(self.parameters, self.clip_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        return StepResult(sums_T.detach(), divisors_T, len(batch))
+
+
+def world_size() -> int:
+    """Return the number of workers; 1 outside of a process group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def all_sum(x: Tensor) -> Tensor:
+    """Sum a tensor over workers."""
+    if world_size() > 1:
+        x = x.contiguous()
+        dist.all_reduce(x)
+    return x
+
+
+def any_worker(flag: bool, device: torch.device) -> bool:
+    """Tell on every worker whether ``flag`` holds on one of them."""
+    return bool(all_sum(torch.tensor(float(flag), device=device)) > 0)
