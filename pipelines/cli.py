@@ -22,7 +22,10 @@ app = typer.Typer(
 prepare = typer.Typer(help="Turn logged impressions into a prepared data set.", no_args_is_help=True)
 app.add_typer(prepare, name="prepare")
 
-console = Console()
+PLAIN_WIDTH = 160
+"""Columns of tables where there is no terminal to fit them to."""
+
+console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 errors = Console(stderr=True, soft_wrap=True)
 
 Out = Annotated[Path, typer.Option(help="Directory of the prepared data set; it appears only when it is whole.")]
@@ -71,6 +74,8 @@ def prepare_synthetic(
     out: Out,
     rows: Annotated[int, typer.Option(min=1000, help="Impressions over all splits.")] = 1_000_000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same data.")] = 0,
+    users: Annotated[int | None, typer.Option(min=2, help="Users of the world; a tenth of the rows by default.")] = None,
+    items: Annotated[int | None, typer.Option(min=2, help="Videos of the world; a tenth of the rows by default.")] = None,
     correlation: Annotated[
         float | None,
         typer.Option(min=-1, max=1, help="Make the MMoE paper's two regression tasks with this correlation instead."),
@@ -80,7 +85,7 @@ def prepare_synthetic(
     from pipelines.prepare.synthetic import prepare as generate
     from pipelines.prepare.write import write
 
-    write(lambda: generate(rows, seed=seed, correlation=correlation), out, console)
+    write(lambda: generate(rows, seed=seed, users=users, items=items, correlation=correlation), out, console)
 
 
 @prepare.command("table")
@@ -139,6 +144,24 @@ def evaluate_command(
     run(model, data, split, console, json_file=json_file, tracking_uri=tracking_uri)
 
 
+@app.command("promote")
+@user_errors
+def promote_command(
+    model: Annotated[str, typer.Argument(help="Name of the registered model.")],
+    version: Annotated[int, typer.Option(min=1, help="Version to make champion.")],
+    force: Annotated[bool, typer.Option(help="Promote without comparing.")] = False,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server or database; the default of `train`.")] = None,
+) -> None:
+    """Move the champion alias to a version, unless an objective gets worse; exit code 1 if it stays."""
+    from pipelines.quiet import quiet
+
+    quiet()
+    from pipelines.promote import run
+
+    if not run(model, version, console, tracking_uri=tracking_uri, force=force).promoted:
+        raise typer.Exit(1)
+
+
 @app.command("serve")
 @user_errors
 def serve_command(
@@ -146,10 +169,10 @@ def serve_command(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="TCP port.")] = None,
 ) -> None:
     """Start the ranking API. Settings come from the environment (RECSYS_MTL_...) and from these options."""
-    from serving.run import serve
+    from serving.run import run
 
     given = {"model": model, "port": port}
-    serve(**{name: value for name, value in given.items() if value is not None})
+    raise typer.Exit(run(**{name: value for name, value in given.items() if value is not None}))
 
 
 @app.command("doctor")

@@ -36,7 +36,7 @@ def run(
     if split not in SPLITS:
         raise ConfigError([f"--split: {split!r} is not one of {', '.join(SPLITS)}"])
     with tempfile.TemporaryDirectory() as directory:
-        bundle = Bundle.load(fetch(model, tracking_uri or TrackingConfig().uri, Path(directory)))
+        bundle = Bundle.load(fetch(model, tracking_uri or TrackingConfig().uri, into=Path(directory)).path)
     spec = Encoder.load(data).spec
     if spec.fingerprint != bundle.encoder.spec.fingerprint:
         raise ConfigError([f"--data: {data} has fingerprint {spec.fingerprint}, the model {bundle.encoder.spec.fingerprint}"])

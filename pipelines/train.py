@@ -20,6 +20,7 @@ from rich.console import Console
 
 from pipelines.display import TrainingDisplay, final_lines, metrics_table
 from pipelines.monitor import Event, EventBox, Monitor
+from pipelines.pictures import figures
 from pipelines.quiet import quiet
 from pipelines.run import ClusterConfig, TrainRun
 from pipelines.worker import WorkerProgram, make_bundle
@@ -38,7 +39,7 @@ class Finished:
 
     run_id: str
     model: str
-    version: str
+    version: int
     metrics: Metrics
     """Of the test split."""
     outcome: Mapping[str, Any]
@@ -54,15 +55,17 @@ def train(run: TrainRun, console: Console, *, verbose: bool = False) -> Finished
     spec = preflight(run)
     tags = {"data_fingerprint": spec, "model": model_kind(run)}
     tree = run.model_dump(mode="json")
-    with Run.start(run.tracking, run.run_name or "", tree, tags) as tracked:
+    with Run.start(run.tracking, run.run_name or "", params=tree, tags=tags) as tracked:
         console.print(f"run {tracked.run_id} ({run.run_name}), starting {run.cluster.workers} Ray workers", highlight=False)
         with cluster(run.cluster, verbose=verbose), TrainingDisplay(console) as display, Monitor(display.show) as monitor:
             launch(run, tracked.run_id, monitor.box, verbose=verbose)
         final = monitor.final
         assert final is not None, "the workers ended without a final report"
-        version = register(run.tracking, tracked.run_id, run.registry, tags=tags)
-    report(console, final, tracked.run_id, run, str(version))
-    return Finished(tracked.run_id, run.registry.name, str(version), final.metrics, final.extra)
+        version = register(
+            run.tracking.uri, tracked.run_id, registry=run.registry, description=headline(final.metrics), tags=tags
+        )
+    report(console, final, tracked.run_id, run, version)
+    return Finished(tracked.run_id, run.registry.name, version, final.metrics, final.extra)
 
 
 def preflight(run: TrainRun) -> str:
@@ -110,7 +113,7 @@ def launch(run: TrainRun, run_id: str, box: Any, *, verbose: bool) -> None:
     storage = Path(tempfile.mkdtemp(prefix="recsys-mtl-ray-"))
     trainer = TorchTrainer(
         ray_worker,
-        train_loop_config={"run": run.model_dump(mode="json"), "run_id": run_id, "box": box, "verbose": verbose},
+        train_loop_config={"run": for_workers(run).model_dump(mode="json"), "run_id": run_id, "box": box, "verbose": verbose},
         scaling_config=ScalingConfig(
             num_workers=config.workers,
             use_gpu=config.gpus_per_worker > 0,
@@ -126,6 +129,13 @@ def launch(run: TrainRun, run_id: str, box: Any, *, verbose: bool) -> None:
         shutil.rmtree(storage, ignore_errors=True)
 
 
+def for_workers(run: TrainRun) -> TrainRun:
+    """Make paths absolute: workers have working directories of their own."""
+    tracking = run.tracking.model_copy(update={"uri": run.tracking.absolute_uri})
+    data = run.data.model_copy(update={"path": str(Path(run.data.path).absolute())})
+    return run.model_copy(update={"tracking": tracking, "data": data})
+
+
 def ray_worker(config: dict[str, Any]) -> None:
     """Be one worker of a run: what Ray calls in each process."""
     quiet(config["verbose"])
@@ -135,14 +145,16 @@ def ray_worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(run.cluster.cpus_per_worker)
     program = WorkerProgram(run, worker, ray.train.torch.get_device())
     first = worker.rank == 0
-    with MetricLog(run.tracking.uri, config["run_id"]) if first else nullcontext() as log:
+    with MetricLog(run.tracking.absolute_uri, config["run_id"]) if first else nullcontext() as log:
         trained = program.train(Reporter(log, config["box"]) if log else Silence())
         if log:
             with tempfile.TemporaryDirectory() as directory:
-                make_bundle(run, trained, Path(directory))
+                make_bundle(run, trained, Path(directory), run_id=config["run_id"])
                 log.log_artifacts(Path(directory), "bundle")
             test = trained.test.compute()
             log.log(trained.outcome.best_step, flat("test", test))
+            for path, figure in figures(trained.test):
+                log.log_figure(figure, path)
             ray.get(config["box"].put.remote(Event("final", metrics=test, extra=vars(trained.outcome))))
 
 
@@ -184,13 +196,19 @@ def flat(split: str, metrics: Metrics) -> dict[str, float]:
     return {f"{split}/{task}/{name}": value for task, values in metrics.items() for name, value in values.items()}
 
 
-def report(console: Console, final: Event, run_id: str, run: TrainRun, version: str) -> None:
+def headline(metrics: Metrics) -> str:
+    """Say in one line how good a version is."""
+    return "test split: " + ", ".join(f"{task} AUC {values['auc']:.4f}" for task, values in metrics.items() if "auc" in values)
+
+
+def report(console: Console, final: Event, run_id: str, run: TrainRun, version: int) -> None:
     """Print what a finished run has to show."""
     for table in metrics_table(final.metrics, "test split"):
         console.print(table)
     for line in final_lines(final.metrics):
         console.print(line, highlight=False)
     console.print(f"registered {run.registry.name} version {version} as {run.registry.alias}", highlight=False)
+    console.print(f"compare runs: {run.tracking.ui}", highlight=False, soft_wrap=True)
     console.print(f"run_id={run_id}", highlight=False)
 
 

@@ -9,8 +9,8 @@ import torch
 
 from pipelines.run import TrainRun
 from recsys_mtl.bundle import Manifest, write_bundle
-from recsys_mtl.calibration import Calibration
-from recsys_mtl.card import model_card
+from recsys_mtl.calibration import Calibration, fit_platt
+from recsys_mtl.card import CardFacts, model_card
 from recsys_mtl.data.batch import BatchLayout
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.reader import EvalReader, TrainReader, Worker
@@ -84,15 +84,40 @@ class WorkerProgram:
         return evaluate(step.model, reader, self.tasks, self.device)
 
 
-def make_bundle(run: TrainRun, trained: Trained, directory: Path) -> None:
+def make_bundle(run: TrainRun, trained: Trained, directory: Path, *, run_id: str) -> None:
     """Write the bundle of a finished run."""
     data = Path(run.data.path)
-    tree = run.model_dump(mode="json")
-    manifest = Manifest(model=run.model, tasks=trained.tasks, fingerprint=trained.spec.fingerprint, run=tree)
-    metrics = {"valid": trained.valid.compute(), "test": trained.test.compute()}
-    stats = json.loads((data / "stats.json").read_text(encoding="utf-8"))
-    card = model_card(run.registry.name, tree, stats, metrics)
-    calibration = Calibration()
-    write_bundle(
-        directory, trained.weights, manifest, data=data, calibration=calibration, metrics=metrics, card=card
+    manifest = Manifest(
+        model=run.model, tasks=trained.tasks, fingerprint=trained.spec.fingerprint, run=run.model_dump(mode="json")
     )
+    metrics = {"valid": trained.valid.compute(), "test": trained.test.compute()}
+    calibration = calibrate(trained.valid)
+    facts = CardFacts(
+        run={"run_id": run_id, "run_name": run.run_name, "seed": run.seed, "steps": trained.outcome.best_step},
+        data=json.loads((data / "stats.json").read_text(encoding="utf-8")),
+        tasks=[task.model_dump(mode="json") for task in trained.tasks],
+        model=run.model.model_dump(mode="json"),
+        parameters=parameters(trained.weights),
+        calibration=calibration.model_dump(mode="json"),
+        metrics=metrics,
+    )
+    card = model_card(run.registry.name, facts)
+    write_bundle(directory, trained.weights, manifest, data=data, calibration=calibration, metrics=metrics, card=card)
+
+
+def calibrate(valid: MetricBank) -> Calibration:
+    """Fit a calibrator for every event on the validation split."""
+    fitted = {}
+    for task in valid.binary.tasks:
+        logits, negatives, positives = valid.cell_counts(task)
+        fitted[task] = fit_platt(logits, positives, negatives)
+    return Calibration(tasks=fitted)
+
+
+def parameters(weights: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """Count weights by part of the model."""
+    counts: dict[str, int] = {}
+    for name, weight in weights.items():
+        part = name.split(".")[0]
+        counts[part] = counts.get(part, 0) + weight.numel()
+    return counts

@@ -24,6 +24,10 @@ class ConfigError(ValueError):
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
 
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[tuple[str, ...]]]:
+        # Errors travel between processes; an exception is otherwise remade from its text, letter by letter here.
+        return type(self), (self.problems,)
+
 
 def load(schema: type[C], sources: Sequence[str]) -> C:
     """Build ``schema`` from YAML files and ``path.to.field=value`` overrides, later ones first in rank.
@@ -32,18 +36,28 @@ def load(schema: type[C], sources: Sequence[str]) -> C:
         ConfigError: every problem at once, each with the path of the field or the file.
     """
     tree: Any = defaults(schema)
+    problems: list[str] = []
     for source in sources:
-        tree = merge(tree, read_override(source) if is_override(source) else read_yaml(Path(source)))
+        try:
+            tree = merge(tree, read_override(source) if is_override(source) else read_yaml(Path(source)))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
     return validate(schema, tree)
 
 
 def validate(schema: type[C], tree: Any, where: str = "") -> C:
-    """Check ``tree`` against ``schema``; ``where`` prefixes the paths in messages."""
+    """Check ``tree`` against ``schema``; ``where`` prefixes the paths in messages.
+
+    Raises:
+        ConfigError: every problem at once.
+    """
     try:
         return schema.model_validate(tree)
     except ValidationError as error:
         problems = [problem for problem in error.errors() if not is_echo(problem)]
-        raise ConfigError(where + describe(problem, tree) for problem in problems) from None
+        raise ConfigError(where + line for problem in problems for line in explain(problem, tree)) from None
 
 
 def read_yaml(path: Path) -> Any:
@@ -57,7 +71,7 @@ def read_yaml(path: Path) -> Any:
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror or error}"]) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: not valid YAML: {error}"]) from None
+        raise ConfigError([f"{path}: not valid YAML: {yaml_problem(error)}"]) from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -66,23 +80,36 @@ def read_yaml(path: Path) -> Any:
 
 
 def is_override(source: str) -> bool:
-    """Tell ``path.to.field=value`` from a file name."""
-    return "=" in source and not Path(source).exists()
+    """Tell ``path.to.field=value`` from a file name: what stands before the first ``=`` has no slash."""
+    path, equals, _ = source.partition("=")
+    return bool(equals) and "/" not in path
 
 
 def read_override(source: str) -> dict[str, Any]:
-    """Turn ``a.b=value`` into a one-leaf tree; the value is read as YAML."""
+    """Turn ``a.b=value`` into a one-leaf tree; the value is read as YAML.
+
+    Raises:
+        ConfigError: no path, or a value that is not YAML.
+    """
     path, _, text = source.partition("=")
     keys = path.strip().split(".")
     if not all(keys):
         raise ConfigError([f"{source}: expected path.to.field=value"])
     try:
-        tree: Any = yaml.safe_load(text)
+        leaf: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError([f"{path}: value is not valid YAML: {error}"]) from None
-    for key in reversed(keys):
-        tree = {key: tree}
-    return tree  # type: ignore[no-any-return]
+        raise ConfigError([f"{path}: not valid YAML: {yaml_problem(error)}"]) from None
+    tree = {keys.pop(): leaf}
+    while keys:
+        tree = {keys.pop(): tree}
+    return tree
+
+
+def yaml_problem(error: Exception) -> str:
+    """Say in one line what a YAML parser stumbled over, and where."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem} (line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1})"
+    return " ".join(str(error).split())
 
 
 def merge(base: Any, over: Any) -> Any:
@@ -98,10 +125,11 @@ def defaults(schema: type[Config]) -> dict[str, Any]:
     """Collect the default tree, so that an override of one leaf keeps the default ``kind`` beside it."""
     tree: dict[str, Any] = {}
     for name, field in schema.model_fields.items():
-        value = field.get_default(call_default_factory=True) if not field.is_required() else None
-        if isinstance(value, BaseModel):
-            tree[name] = value.model_dump(mode="json")
-        elif field.is_required() and isinstance(field.annotation, type) and issubclass(field.annotation, Config):
+        if not field.is_required():
+            value = field.get_default(call_default_factory=True)
+            if isinstance(value, BaseModel):
+                tree[name] = value.model_dump(mode="json")
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Config):
             tree[name] = defaults(field.annotation)
     return tree
 
@@ -111,15 +139,31 @@ def is_echo(problem: ErrorDetails) -> bool:
     return problem["type"] == "too_short" and len(problem["input"]) >= problem["ctx"]["min_length"]
 
 
+def explain(problem: ErrorDetails, tree: Any) -> list[str]:
+    """Print one pydantic error; the several problems that one validator found get a line each."""
+    cause = problem.get("ctx", {}).get("error")
+    if not isinstance(cause, ConfigError):
+        return [describe(problem, tree)]
+    place = user_path(problem["loc"], tree)
+    return [".".join([*place, found]) for found in cause.problems]
+
+
 def describe(problem: ErrorDetails, tree: Any) -> str:
     """Print one pydantic error as ``path.to.field: message (got value)``."""
     path = ".".join(user_path(problem["loc"], tree)) or "configuration"
     message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        return f"{path}: unknown field"
-    if problem["type"] in {"missing", "value_error"}:
-        return f"{path}: {message[0].lower()}{message[1:]}"
-    return f"{path}: {message[0].lower()}{message[1:]} (got {problem['input']!r:.80})"
+    message = message[:1].lower() + message[1:]
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{path}: unknown field"
+        case "union_tag_not_found":
+            return f"{path}.kind: field required"
+        case "union_tag_invalid":
+            return f"{path}.kind: expected one of {problem['ctx']['expected_tags']} (got {problem['ctx']['tag']!r:.80})"
+        case "missing" | "value_error":
+            return f"{path}: {message}"
+        case _:
+            return f"{path}: {message} (got {problem['input']!r:.80})"
 
 
 def user_path(loc: Iterable[int | str], tree: Any) -> list[str]:

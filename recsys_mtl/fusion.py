@@ -104,15 +104,6 @@ class Fusions(Config):
             raise ValueError(f"default: no formula {self.default!r}; there are {', '.join(self.formulas)}")
         return self
 
-    def get(self, name: str | None) -> tuple[str, Formula]:
-        """Return a formula with its name, the default one for None.
-
-        Raises:
-            KeyError: no formula of this name.
-        """
-        chosen = self.default if name is None else name
-        return chosen, self.formulas[chosen]
-
     def check(self, tasks: Sequence[str], where: str = "") -> None:
         """Make sure that every formula reads only objectives that the model has; ``where`` prefixes the paths.
 

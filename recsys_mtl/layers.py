@@ -1,6 +1,8 @@
 """Layers that several architectures share. K maps over the same rows are one matmul, never a loop."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -27,12 +29,18 @@ class GroupedLinear(nn.Module):
 
     def forward(self, x_BGI: Tensor) -> Tensor:
         """Return ``y_BKO``; ``G`` is 1 for a shared input and K for one input each."""
-        in_dim, num_maps, out_dim = self.weight_IKO.shape
-        if x_BGI.shape[1] == 1:
-            y_BKO = (x_BGI.squeeze(1) @ self.weight_IKO.view(in_dim, num_maps * out_dim)).view(-1, num_maps, out_dim)
-        else:
-            y_BKO = torch.bmm(x_BGI.transpose(0, 1), self.weight_IKO.transpose(0, 1)).transpose(0, 1)
-        return y_BKO if self.bias_KO is None else y_BKO + self.bias_KO
+        return self._shared(x_BGI.squeeze(1)) if x_BGI.shape[1] == 1 else self._own(x_BGI)
+
+    def _shared(self, x_BI: Tensor) -> Tensor:
+        weight_IJ = self.weight_IKO.flatten(1)
+        y_BJ = x_BI @ weight_IJ if self.bias_KO is None else torch.addmm(self.bias_KO.flatten(), x_BI, weight_IJ)
+        return y_BJ.unflatten(1, self.weight_IKO.shape[1:])
+
+    def _own(self, x_BKI: Tensor) -> Tensor:
+        x_KBI, weight_KIO = x_BKI.transpose(0, 1), self.weight_IKO.transpose(0, 1)
+        if self.bias_KO is None:
+            return torch.bmm(x_KBI, weight_KIO).transpose(0, 1)
+        return torch.baddbmm(self.bias_KO.unsqueeze(1), x_KBI, weight_KIO).transpose(0, 1)
 
     def __call__(self, x_BGI: Tensor) -> Tensor:
         return super().__call__(x_BGI)  # type: ignore[no-any-return]
@@ -42,14 +50,17 @@ class GroupedMLP(nn.Module):
     """K multi-layer perceptrons of the same shape side by side."""
 
     def __init__(
-        self, num_maps: int, in_dim: int, hidden: tuple[int, ...], *, activation: Activation = "relu", dropout: float = 0.0
+        self,
+        num_maps: int,
+        in_dim: int,
+        hidden: tuple[int, ...],
+        *,
+        activation: Activation = "relu",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for i, o in pairwise((in_dim, *hidden)):
-            layers += [GroupedLinear(num_maps, i, o), ACTIVATIONS[activation]()]
-            layers += [nn.Dropout(dropout)] if dropout else []
-        self.layers = nn.Sequential(*layers)
+        linear = partial(GroupedLinear, num_maps)
+        self.layers = nn.Sequential(*_perceptron(linear, (in_dim, *hidden), activation, dropout))
         self.out_dim = hidden[-1] if hidden else in_dim
 
     def forward(self, x_BGI: Tensor) -> Tensor:
@@ -73,8 +84,10 @@ class ExpertBank(nn.Module):
 
     def forward(self, x_BGR: Tensor) -> Tensor:
         """Return ``h_BGEH`` for ``num_groups`` groups of E experts; an input with G = 1 is shared by all groups."""
-        h_BKH = self.rest(self.first(x_BGR).reshape(x_BGR.shape[0], self.num_groups * self.per_group, -1))
-        return h_BKH.reshape(x_BGR.shape[0], self.num_groups, self.per_group, -1)
+        h_BGEH = self.first(x_BGR).unflatten(2, (self.per_group, -1))
+        if not self.rest.layers:  # one layer: joining groups and experts into one axis would copy what groups of their own read
+            return h_BGEH
+        return self.rest(h_BGEH.flatten(1, 2)).unflatten(1, (self.num_groups, self.per_group))
 
     def __call__(self, x_BGR: Tensor) -> Tensor:
         return super().__call__(x_BGR)  # type: ignore[no-any-return]
@@ -90,6 +103,8 @@ class Gate(nn.Module):
     def __init__(self, in_dim: int, readers: tuple[str, ...], experts: tuple[tuple[str, ...], ...]) -> None:
         """``experts`` names what each reader's gate chooses from; all choices have the same size."""
         super().__init__()
+        assert len(experts) == len(readers), (readers, experts)
+        assert len({len(choice) for choice in experts}) == 1, experts
         self.readers, self.experts = readers, experts
         self.linear = GroupedLinear(len(readers), in_dim, len(experts[0]), bias=False)
 
@@ -104,10 +119,21 @@ class Gate(nn.Module):
 class MLP(nn.Sequential):
     """A plain perceptron: Linear, activation and dropout for every width of ``hidden``."""
 
-    def __init__(self, in_dim: int, hidden: tuple[int, ...], *, activation: Activation = "relu", dropout: float = 0.0) -> None:
-        layers: list[nn.Module] = []
-        for i, o in pairwise((in_dim, *hidden)):
-            layers += [nn.Linear(i, o), ACTIVATIONS[activation]()]
-            layers += [nn.Dropout(dropout)] if dropout else []
-        super().__init__(*layers)
+    def __init__(
+        self, in_dim: int, hidden: tuple[int, ...], *, activation: Activation = "relu", dropout: float = 0.0
+    ) -> None:
+        super().__init__(*_perceptron(nn.Linear, (in_dim, *hidden), activation, dropout))
         self.out_dim = hidden[-1] if hidden else in_dim
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return super().__call__(x)  # type: ignore[no-any-return]
+
+
+def _perceptron(
+    linear: Callable[[int, int], nn.Module], widths: tuple[int, ...], activation: Activation, dropout: float
+) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for i, o in pairwise(widths):
+        layers += [linear(i, o), ACTIVATIONS[activation]()]
+        layers += [nn.Dropout(dropout)] if dropout else []
+    return layers

@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from recsys_mtl.config import Config
-from recsys_mtl.features import Features, FeatureLayout, Sequence
+from recsys_mtl.features import FeatureLayout, Features, Sequence
 from recsys_mtl.layers import ACTIVATIONS, MLP, Activation
 
 
@@ -28,8 +28,8 @@ class MeanConfig(Config):
 
     kind: Literal["mean"] = "mean"
 
-    def build(self, layout: FeatureLayout) -> "MeanEncoder":
-        """Make the encoder for the sequences of ``layout``."""
+    def build(self, layout: FeatureLayout) -> "MeanEncoder":  # noqa: ARG002  an encoder's signature
+        """Make the encoder, the same for any ``layout``."""
         return MeanEncoder()
 
 
@@ -43,7 +43,7 @@ class MeanEncoder(SequenceEncoder):
 
 
 class AttentionConfig(Config):
-    """Target attention (Zhou et al., Deep Interest Network, KDD 2018): events weighted by their fit to the candidate."""
+    """Target attention (Zhou et al., Deep Interest Network, KDD 2018): events weigh by their fit to the candidate."""
 
     kind: Literal["attention"] = "attention"
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32,)
@@ -76,44 +76,48 @@ class AttentionEncoder(SequenceEncoder):
 
 
 class ActivationUnit(nn.Module):
-    """Scores every event of one sequence against the candidate and sums them by their scores.
+    """Scores every event of one sequence against the candidate and sums the events by their scores.
 
-    The first layer of DIN's unit is linear in [q, k, q - k, q * k]; q's share is the same for all events of a row and is
-    computed once, and the difference folds into the weights of q and k.
+    DIN's unit is an MLP over [q, k, q - k, q * k]. Its first layer is linear in them, so the difference folds into the
+    weights of the candidate q and the event k, and the product into weights of k that are the row's own:
+    W k + P (q * k) = (W + P diag(q)) k. Neither [k, q * k] nor anything else as large as the events is formed.
+    A column without a counterpart in the candidate counts through W alone.
     """
+
+    spread_QD: Tensor
 
     def __init__(self, config: AttentionConfig, sequence: Sequence, slices: dict[str, slice]) -> None:
         super().__init__()
-        matched = [column.target is not None for column in sequence.columns]
-        if not any(matched):
+        targets = [column.target for column in sequence.columns if column.target is not None]
+        if not targets:
             raise ValueError(f"sequence {sequence.name!r} has no column with a target in the candidate; use kind: mean")
-        self.query = [slices[column.target] for column in sequence.columns if column.target is not None]
-        widths = [column.dim for column in sequence.columns]
-        keep = torch.tensor([m for m, width in zip(matched, widths, strict=True) for _ in range(width)])
-        self.register_buffer("matched_D", keep.nonzero().squeeze(1), persistent=False)
-        self.all_matched = all(matched)
-        width = int(keep.sum())
-        self.from_query = nn.Linear(width, config.hidden[0])
-        self.from_event = nn.Linear(2 * width, config.hidden[0], bias=False)
-        self.rest = nn.Sequential(
-            ACTIVATIONS[config.activation](),
-            MLP(config.hidden[0], config.hidden[1:], activation=config.activation),
-            nn.Linear(config.hidden[-1], 1),
-        )
+        self.query = [slices[target] for target in targets]
+        matched = [column.target is not None for column in sequence.columns for _ in range(column.dim)]
+        # Rows of a unit matrix: they put each number of the candidate under the event's number that it is compared with.
+        self.register_buffer("spread_QD", torch.eye(sequence.dim)[torch.tensor(matched)], persistent=False)
+        query_dim, width = sum(matched), config.hidden[0]
+        self.from_query = nn.Linear(query_dim, width)
+        self.from_event = nn.Linear(sequence.dim, width, bias=False)
+        self.from_product = nn.Linear(query_dim, width, bias=False)
+        self.activation = ACTIVATIONS[config.activation]()
+        self.rest = MLP(width, config.hidden[1:], activation=config.activation)
+        self.score = nn.Linear(config.hidden[-1], 1, bias=not config.normalise)  # a softmax does not see a bias
         self.normalise = config.normalise
 
     def forward(self, fields_BX: Tensor, e_BLD: Tensor, length_B: Tensor) -> Tensor:
         """Return the weighted sum of events (B, D)."""
-        q_B1D = torch.cat([fields_BX[:, part] for part in self.query], 1).unsqueeze(1)
-        k_BLD = e_BLD if self.all_matched else e_BLD.index_select(2, self.matched_D)
-        hidden_BLH = self.from_event(torch.cat([k_BLD, k_BLD * q_B1D], 2)) + self.from_query(q_B1D)
-        score_BL = self.rest(hidden_BLH).squeeze(2)
+        q_BQ = torch.cat([fields_BX[:, part] for part in self.query], dim=1)
+        hidden_BLH = torch.baddbmm(self.from_query(q_BQ).unsqueeze(1), e_BLD, self._event_weights(q_BQ))
+        score_BL = self.score(self.rest(self.activation(hidden_BLH))).squeeze(2)
         padding_BL = torch.arange(e_BLD.shape[1], device=e_BLD.device) >= length_B.unsqueeze(1)
-        if self.normalise:
-            weight_BL = score_BL.masked_fill(padding_BL, -1e9).softmax(1).masked_fill(padding_BL, 0.0)
-        else:
-            weight_BL = score_BL.masked_fill(padding_BL, 0.0)
-        return (weight_BL.unsqueeze(1) @ e_BLD).squeeze(1)
+        if self.normalise:  # a row without events has a softmax too, hence the second mask
+            score_BL = score_BL.masked_fill(padding_BL, torch.finfo(score_BL.dtype).min).softmax(1)
+        return (score_BL.masked_fill(padding_BL, 0.0).unsqueeze(1) @ e_BLD).squeeze(1)
+
+    def _event_weights(self, q_BQ: Tensor) -> Tensor:
+        """Return each row's weights (B, D, H) of its events in the first layer."""
+        product_DH = (self.from_product.weight @ self.spread_QD).T
+        return (q_BQ @ self.spread_QD).unsqueeze(2) * product_DH + self.from_event.weight.T
 
 
 SequenceConfig = Annotated[MeanConfig | AttentionConfig, Field(discriminator="kind")]

@@ -1,10 +1,12 @@
 """Tasks: what the model predicts for an impression."""
 
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat
 
-from recsys_mtl.config import Config
+from recsys_mtl.config import Config, ConfigError
 
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 
@@ -55,7 +57,7 @@ Task = Annotated[BinaryTask | RegressionTask, Field(discriminator="kind")]
 class TaskSelection(Config):
     """Which of the data set's tasks a run learns, and with what weights."""
 
-    include: tuple[str, ...] | None = None
+    include: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Names of the tasks to learn, in this order; all of the data set's where it is not given."""
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Loss weights that replace the data set's own."""
@@ -64,12 +66,23 @@ class TaskSelection(Config):
         """Return the selected tasks with this run's weights.
 
         Raises:
-            ValueError: a name that the data set does not have.
+            ConfigError: a name that the data set does not have, or a selection that contradicts itself.
         """
         known = {task.name: task for task in tasks}
         names = self.include if self.include is not None else tuple(known)
-        for field, wanted in (("tasks.include", names), ("tasks.weights", tuple(self.weights))):
-            if unknown := [name for name in wanted if name not in known]:
-                raise ValueError(f"{field}: no task {unknown[0]!r} in the data set; it has {', '.join(known)}")
-        chosen = tuple(known[name] for name in names)
+        if problems := list(self._problems(known, names)):
+            raise ConfigError(problems)
+        chosen = (known[name] for name in names)
         return tuple(task.model_copy(update={"weight": self.weights.get(task.name, task.weight)}) for task in chosen)
+
+    def _problems(self, known: Mapping[str, Task], names: tuple[str, ...]) -> Iterator[str]:
+        for name, count in Counter(names).items():
+            if name not in known:
+                yield f"tasks.include: no task {name!r} in the data set; it has {', '.join(known)}"
+            elif count > 1:
+                yield f"tasks.include: {name!r} is named {count} times"
+            elif (space := known[name].space) is not None and space not in names:
+                yield f"tasks.include: {name!r} needs {space!r}, the task of its sample space"
+        for name in self.weights:
+            if name not in names:
+                yield f"tasks.weights.{name}: not a task of this run, which learns {', '.join(names)}"

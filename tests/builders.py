@@ -42,6 +42,7 @@ def schema() -> Schema:
         {"kind": "id", "name": "author", "entity": "item"},
         {"kind": "ids", "name": "tags", "entity": "item", "pooling": "mean", "max_length": 3},
         {"kind": "number", "name": "duration", "entity": "item", "log1p": True, "standardise": True},
+        {"kind": "number", "name": "quality", "entity": "item"},
         {"kind": "id", "name": "hour", "entity": "context"},
     ]  # fmt: skip
     tasks = [
@@ -71,6 +72,7 @@ def raw_table(rows: int, seed: int) -> pa.Table:
             "author": items % AUTHORS,
             "tags": [[f"tag-{(item + k) % TAGS}" for k in range(item % 5)] for item in items],
             "duration": pa.array([None if item % 11 == 0 else 3.0 + item for item in items]),
+            "quality": (items % 10) / 10,
             "hour": rng.integers(0, 24, rows),
             "click": clicks.astype(np.int8),
             "like": _with_unknowns((clicks & (rng.random(rows) < 0.3)).astype(float), rng),

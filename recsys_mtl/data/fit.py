@@ -5,27 +5,30 @@ from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from recsys_mtl.data.encode import raw_column, transform
-from recsys_mtl.data.schema import (
+from recsys_mtl.data.encode import default_text, raw_column, raw_lists, transform
+from recsys_mtl.data.feature_kinds import (
     Feature,
     IdFeature,
+    IdPart,
     IdsFeature,
     NumberFeature,
-    Schema,
     SequenceFeature,
     Vocabulary,
     column_of,
     table_of,
-    table_readers,
 )
+from recsys_mtl.data.schema import Schema, id_parts
 from recsys_mtl.data.spec import Spec, make_spec
-from recsys_mtl.data.values import as_lists, as_numbers, as_text
+from recsys_mtl.data.values import as_numbers, distinct_texts, refuse_large
 
 
 def fit(schema: Schema, chunks: Iterable[pa.Table]) -> tuple[Spec, dict[str, list[str]]]:
-    """Read the training split once; return the fitted specification and the vocabularies."""
+    """Read the training split once; return the fitted specification and the vocabularies.
+
+    Raises:
+        FeatureError: a value that its feature cannot take.
+    """
     counter, moments = ValueCounter(schema), MomentSums(schema)
     for chunk in chunks:
         counter.update(chunk)
@@ -43,23 +46,22 @@ class ValueCounter:
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
-        self.counts: dict[str, Counter[str]] = {}
-        readers = table_readers(schema)
-        counted = {table for feature, table in readers if not isinstance(feature, SequenceFeature)}
-        self.readers: list[tuple[Feature, str]] = []
-        for feature, table in readers:
-            if isinstance(schema.table(table).encoding, Vocabulary):
-                self.counts[table] = Counter()
-                if table not in counted or not isinstance(feature, SequenceFeature):
-                    self.readers.append((feature, table))
+        self.counts: dict[str, Counter[str]] = {table: Counter() for table in schema.vocabularies}
+        pairs = [(feature, part) for feature, part in id_parts(schema) if table_of(part) in self.counts]
+        single = {table_of(part) for feature, part in pairs if not isinstance(feature, SequenceFeature)}
+        self.readers = [
+            (feature, part)
+            for feature, part in pairs
+            if not isinstance(feature, SequenceFeature) or table_of(part) not in single
+        ]
 
     def update(self, chunk: pa.Table) -> None:
         """Add a chunk of raw rows."""
-        for feature, table in self.readers:
-            for texts in raw_texts(feature, table, chunk):
-                counted = pc.value_counts(texts.drop_null())
-                values, counts = counted.field("values").to_pylist(), counted.field("counts").to_pylist()
-                self.counts[table].update(dict(zip(values, counts, strict=True)))
+        for feature, part in self.readers:
+            counts = self.counts[table_of(part)]
+            for text, count in _counted(feature, part, chunk):
+                if text is not None:
+                    counts[text] += count
 
     def vocabularies(self) -> dict[str, list[str]]:
         """Return every table's values, the most frequent first, equals in the order of their text."""
@@ -68,42 +70,55 @@ class ValueCounter:
     def _kept(self, table: str, counts: Counter[str]) -> list[str]:
         encoding = self.schema.table(table).encoding
         assert isinstance(encoding, Vocabulary)
-        frequent = [(value, count) for value, count in counts.items() if count >= encoding.min_count]
-        frequent.sort(key=lambda pair: (-pair[1], pair[0]))
-        return [value for value, _ in frequent[: encoding.max_size]]
+        frequent = [(-count, value) for value, count in counts.items() if count >= encoding.min_count]
+        return [value for _, value in sorted(frequent)[: encoding.max_size]]
 
 
 class MomentSums:
-    """Sums for the mean and the deviation of standardised numbers."""
+    """Mean and spread of standardised numbers, merged chunk by chunk.
+
+    Plain sums of squares lose all digits of large numbers that differ little, such as times. The update is that of Chan,
+    Golub and LeVeque (1983).
+    """
 
     def __init__(self, schema: Schema) -> None:
         self.features = [f for f in schema.features if isinstance(f, NumberFeature) and f.standardise]
         self.sums = np.zeros((len(self.features), 3))
+        """Count, mean and sum of squared deviations of each feature."""
 
     def update(self, chunk: pa.Table) -> None:
         """Add a chunk of raw rows."""
-        for row, feature in zip(self.sums, self.features, strict=True):
+        for i, feature in enumerate(self.features):
             name = column_of(feature)
             values = transform(feature, as_numbers(raw_column(chunk, name), name))
-            row += len(values), values.sum(), (values**2).sum()
+            refuse_large(values, name)
+            if values.size:
+                self.sums[i] = _merged(self.sums[i], np.array([values.size, values.mean(), values.var() * values.size]))
 
     def moments(self) -> dict[str, tuple[float, float]]:
         """Return mean and deviation by feature; a constant gets deviation 1."""
         result = {}
-        for (count, total, squares), feature in zip(self.sums, self.features, strict=True):
-            mean = total / max(count, 1)
-            variance = squares / max(count, 1) - mean**2
-            result[feature.name] = (float(mean), float(np.sqrt(variance)) if variance > 1e-12 else 1.0)
+        for (count, mean, squares), feature in zip(self.sums, self.features, strict=True):
+            deviation = np.sqrt(squares / max(count, 1))
+            varies = deviation > 1e-12 * abs(mean)  # less than that is rounding
+            result[feature.name] = (float(mean), float(deviation) if varies else 1.0)
         return result
 
 
-def raw_texts(feature: Feature, table: str, chunk: pa.Table) -> Iterable[pa.Array]:
-    """Give the texts that a feature contributes to a table."""
+def _counted(feature: Feature, part: IdPart, chunk: pa.Table) -> Iterable[tuple[str | None, int]]:
+    """Pair the distinct values of a raw column with their numbers; a feature's default counts where it stands in."""
+    column = column_of(part)
     if isinstance(feature, IdFeature):
-        yield as_text(raw_column(chunk, column_of(feature)))
-        return
-    assert isinstance(feature, IdsFeature | SequenceFeature)
-    for part in feature.columns if isinstance(feature, SequenceFeature) else (feature,):
-        if table_of(part) == table:
-            name = column_of(part)
-            yield as_text(as_lists(raw_column(chunk, name), name, feature.separator)[0])
+        texts, cells = distinct_texts(raw_column(chunk, column), column)
+        default = default_text(feature)
+        texts = [default if text is None else text for text in texts]
+    else:
+        assert isinstance(feature, IdsFeature | SequenceFeature)
+        texts, cells = distinct_texts(raw_lists(part, chunk, feature.separator)[0], column)
+    return zip(texts, np.bincount(cells, minlength=len(texts)).tolist(), strict=True)
+
+
+def _merged(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Join two (count, mean, squared deviations)."""
+    count, step = a[0] + b[0], b[1] - a[1]
+    return np.array([count, a[1] + step * b[0] / count, a[2] + b[2] + step**2 * a[0] * b[0] / count])

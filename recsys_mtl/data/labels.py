@@ -1,13 +1,12 @@
 """Labels, groups and weights: the columns of a shard that are not features."""
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import xxhash
 
-from recsys_mtl.data.encode import HASH_SEED, raw_column
+from recsys_mtl.data.encode import hash64, raw_column
 from recsys_mtl.data.schema import Schema
-from recsys_mtl.data.values import FeatureError, as_numbers, as_text, first_where
+from recsys_mtl.data.values import Array, FeatureError, as_float32, as_numbers, distinct_texts, first_where
 from recsys_mtl.tasks import BinaryTask, Task
 
 GROUP = "_group"
@@ -30,32 +29,49 @@ def encode_targets(schema: Schema, raw: pa.Table, features: pa.Table) -> pa.Tabl
         table = table.append_column(label_name(task.name), encode_label(task, raw))
     table = table.append_column(GROUP, encode_group(raw_column(raw, schema.group), schema.group))
     if schema.weight is not None:
-        weights = as_numbers(raw_column(raw, schema.weight), schema.weight)
-        if (row := first_where(~(weights >= 0))) is not None:
-            raise FeatureError(schema.weight, "a weight must be zero or more", row)
-        table = table.append_column(WEIGHT, pa.array(weights.astype(np.float32)))
+        table = table.append_column(WEIGHT, encode_weight(raw_column(raw, schema.weight), schema.weight))
     return table
 
 
-def encode_label(task: Task, raw: pa.Table) -> pa.Array:
+def encode_label(task: Task, raw: pa.Table) -> Array:
     """Check a label column: 0 or 1 (or null) for an event, a number (or null) for an amount."""
-    column = raw_column(raw, task.label_column)
-    if pa.types.is_boolean(column.type):
-        column = column.cast(pa.int8())
-    labels = as_numbers(column, task.label_column)
-    if isinstance(task, BinaryTask) and (row := first_where(~np.isin(labels, (0, 1)) & ~np.isnan(labels))) is not None:
-        raise FeatureError(task.label_column, f"{column[row].as_py()!r} is not a label of {task.name}: 0, 1 or empty", row)
-    if not isinstance(task, BinaryTask) and task.transform == "log1p" and (row := first_where(labels < 0)) is not None:
-        raise FeatureError(task.label_column, f"{labels[row]} is negative; {task.name} is learnt as log1p", row)
-    return pa.array(labels.astype(np.float32), from_pandas=True)
+    name = task.label_column
+    labels = as_numbers(raw_column(raw, name), name)
+    if isinstance(task, BinaryTask):
+        if (row := first_where(~np.isnan(labels) & (labels != 0) & (labels != 1))) is not None:
+            raise FeatureError(name, f"{labels[row]:g} is not a label of {task.name}: 0, 1 or empty", row)
+    elif task.transform == "log1p" and (row := first_where(labels < 0)) is not None:
+        raise FeatureError(name, f"{labels[row]:g} is negative; {task.name} is learnt as log1p", row)
+    return pa.array(as_float32(labels, name), from_pandas=True)
 
 
-def encode_group(column: pa.Array, name: str) -> pa.Array:
-    """Number groups: whole numbers stand for themselves, anything else for the hash of its text."""
-    if column.null_count:
-        raise FeatureError(name, "the group is empty", first_where(column.is_null().to_numpy(zero_copy_only=False)))
-    if pa.types.is_integer(column.type):
+def encode_group(column: Array, name: str) -> Array:
+    """Number groups: whole numbers stand for themselves, anything else for the hash of its text.
+
+    Raises:
+        FeatureError: an empty cell.
+    """
+    if pa.types.is_integer(column.type) and column.type != pa.uint64():
+        _refuse_empty(column.is_null().to_numpy(zero_copy_only=False), name)
         return column.cast(pa.int64())
-    coded = as_text(column).dictionary_encode()
-    hashes = [xxhash.xxh64_intdigest(text.encode(), HASH_SEED) >> 1 for text in coded.dictionary.to_pylist()]
-    return pc.take(pa.array(hashes, pa.int64()), coded.indices)
+    texts, cells = distinct_texts(column, name)
+    _refuse_empty(np.array([text is None for text in texts])[cells], name)
+    hashes = [0 if text is None else hash64(text) >> 1 for text in texts]
+    return pa.array(np.array(hashes, np.int64)[cells])
+
+
+def _refuse_empty(empty: npt.NDArray[np.bool_], name: str) -> None:
+    if (row := first_where(empty)) is not None:
+        raise FeatureError(name, "the group is empty", row)
+
+
+def encode_weight(column: Array, name: str) -> Array:
+    """Check the rows' weights.
+
+    Raises:
+        FeatureError: a weight that is empty or negative.
+    """
+    weights = as_numbers(column, name)
+    if (row := first_where(~(weights >= 0))) is not None:
+        raise FeatureError(name, "a weight must be zero or more", row)
+    return pa.array(as_float32(weights, name))

@@ -4,7 +4,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from recsys_mtl.data.schema import FIRST_ID, Hashing, NumberFeature, Schema, table_readers
+from recsys_mtl.data.feature_kinds import FIRST_ID, Hashing, NumberFeature
+from recsys_mtl.data.schema import Schema, table_readers
 
 
 class Spec(Schema):

@@ -1,100 +1,134 @@
-"""Arrow arrays of raw values in their canonical form: text for ids, float64 for numbers, flat values for lists."""
+"""Arrow arrays of raw values in their canonical form: text for ids, float64 for numbers."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+Array: TypeAlias = "pa.Array[Any]"
+Column: TypeAlias = "pa.ChunkedArray[Any] | pa.Array[Any]"
 Ints = npt.NDArray[np.int64]
+Int32s = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
+Float32s = npt.NDArray[np.float32]
 
 
 class FeatureError(ValueError):
-    """A raw value that a feature cannot take; ``row`` counts from 0 in the table that was encoded."""
+    """A raw value that a feature cannot take; ``row`` counts from 0 in the table that was encoded, or in ``split``."""
 
-    def __init__(self, column: str, message: str, row: int | None = None) -> None:
-        self.column = column
-        self.row = row
-        super().__init__(f"{column}: {message}" + ("" if row is None else f" (row {row + 1})"))
+    def __init__(self, column: str, message: str, row: int | None = None, split: str = "") -> None:
+        self.column, self.message, self.row, self.split = column, message, row, split
+        place = split if row is None else f"{split} row {row + 1:,}" if split else f"row {row + 1}"
+        super().__init__(f"{column}: {message}" + (f" ({place})" if place else ""))
+
+    def __reduce__(self) -> tuple[type["FeatureError"], tuple[str, str, int | None, str]]:
+        # Errors travel between processes; an exception is otherwise remade from its text alone.
+        return type(self), (self.column, self.message, self.row, self.split)
+
+    def within(self, split: str, start: int) -> "FeatureError":
+        """Return the error with its row counted in the whole split, ``start`` rows of which came before this table."""
+        return FeatureError(self.column, self.message, None if self.row is None else start + self.row, split)
 
 
-def array(values: Sequence[Any]) -> pa.Array:
+def array(values: Sequence[Any]) -> Array:
     """Build an array from a request's values; a mixture of types becomes text."""
     try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([[_text(v) for v in x] if isinstance(x, list | tuple) else _text(x) for x in values])
+        if not _has_bools_among_others(values):
+            return pa.array(values)  # type: ignore[no-any-return]
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
+        pass
+    return pa.array([[_text(v) for v in x] if isinstance(x, list | tuple) else _text(x) for x in values])
 
 
-def as_text(values: pa.Array) -> pa.Array:
-    """Write ids as text, the same for ``7``, ``7.0`` and ``"7"``; empty text and NaN become null."""
-    if pa.types.is_dictionary(values.type):
+def as_text(values: Array, column: str) -> Array:
+    """Write ids as text, the same for ``7``, ``7.0`` and ``"7"``; empty text and non-finite numbers become null.
+
+    Raises:
+        FeatureError: values of a type that is no id, such as lists or times.
+    """
+    if isinstance(values, pa.DictionaryArray):
         values = values.dictionary_decode()
     if pa.types.is_floating(values.type):
         return _float_text(values)
-    texts = values.cast(pa.string())
-    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    if pa.types.is_temporal(values.type) and not pa.types.is_date(values.type):
+        raise FeatureError(
+            column, f"{values.type} values are no ids; make them text"
+        )  # as which, a request could not know
+    try:
+        texts = values.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise FeatureError(column, f"expected one value in each cell, got {values.type}") from None
+    present: Array = pc.if_else(pc.equal(texts, pa.scalar("")), None, texts)
+    return present
 
 
-def as_numbers(values: pa.Array, column: str) -> Floats:
-    """Read numbers as float64; null and non-finite become NaN.
+def distinct_texts(values: Array, column: str) -> tuple[list[str | None], Int32s]:
+    """Write every distinct value as text, None for missing ones, and say which of them each cell holds.
+
+    Raises:
+        FeatureError: values of a type that is no id.
+    """
+    try:
+        coded = values if isinstance(values, pa.DictionaryArray) else values.dictionary_encode()
+    except pa.ArrowNotImplementedError:
+        coded = as_text(values, column).dictionary_encode()
+    texts = as_text(coded.dictionary, column).to_pylist()
+    indices = coded.indices.cast(pa.int32()).fill_null(len(texts))
+    return [*texts, None], indices.to_numpy()
+
+
+def as_numbers(values: Array, column: str) -> Floats:
+    """Read numbers as float64; null, empty text and non-finite numbers become NaN.
 
     Raises:
         FeatureError: a value that is not a number.
     """
     try:
-        numbers = values.cast(pa.float64())
+        numbers = _float64(values)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        row, value = next(((i, v) for i, v in enumerate(values.to_pylist()) if not _is_number(v)), (None, None))
-        raise FeatureError(column, f"{value!r} is not a number", row) from None
+        row = bisect_left(range(len(values)), True, key=lambda last: not _is_numeric(values.slice(0, last + 1)))
+        raise FeatureError(column, f"{values[row].as_py()!r:.80} is not a number", row) from None
     result = np.array(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
     result[~np.isfinite(result)] = np.nan
     return result
 
 
-def as_lists(values: pa.Array, column: str, separator: str | None) -> tuple[pa.Array, Ints]:
-    """Split a column of lists into its flat values and each row's length; null is an empty list.
+def as_float32(values: Floats, column: str) -> Float32s:
+    """Narrow numbers to what shards and models hold.
 
     Raises:
-        FeatureError: cells that are neither lists nor text with a known separator.
+        FeatureError: a number beyond float32.
     """
-    if pa.types.is_null(values.type):
-        return pa.array([], pa.string()), np.zeros(len(values), np.int64)
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        if separator is None:
-            raise FeatureError(column, "expected a list of values; for text, name the feature's separator")
-        values = pc.split_pattern(as_text(values), separator)
-    if not (pa.types.is_list(values.type) or pa.types.is_large_list(values.type)):
-        raise FeatureError(column, f"expected a list of values, got {values.type}")
-    lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    return values.flatten(), lengths
+    refuse_large(values, column)
+    return values.astype(np.float32)
 
 
-def trim(lengths: Ints, limit: int, *, keep: str) -> tuple[npt.NDArray[np.bool_], Ints]:
-    """Mask the flat values that stay when every list keeps its ``first`` or ``last`` ``limit`` values."""
-    if lengths.size == 0 or lengths.max(initial=0) <= limit:
-        return np.ones(int(lengths.sum()), np.bool_), lengths
-    starts = np.cumsum(lengths) - lengths
-    position = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
-    mask = position < limit if keep == "first" else position >= np.repeat(lengths - limit, lengths)
-    return mask, np.minimum(lengths, limit)
+def refuse_large(values: Floats, column: str) -> None:
+    """Check that float32 can hold the numbers.
+
+    Raises:
+        FeatureError: it cannot.
+    """
+    if (row := first_where(np.abs(values) > np.finfo(np.float32).max)) is not None:
+        raise FeatureError(column, "the number is too large for the model", row)
 
 
-def lists_of(values: npt.NDArray[np.int32], lengths: Ints) -> pa.Array:
-    """Build a list column from flat values and row lengths."""
-    offsets = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
-
-
-def single_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+def single_array(column: Column) -> Array:
     """Return a table's column as one contiguous array."""
     if not isinstance(column, pa.ChunkedArray):
         return column
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
+    return column.chunks[0] if column.num_chunks == 1 else column.combine_chunks()
+
+
+def is_text(values: Array) -> bool:
+    """Tell whether cells are text of whatever layout."""
+    dtype = values.type
+    return pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype)
 
 
 def first_where(mask: Iterable[bool] | npt.NDArray[np.bool_]) -> int | None:
@@ -103,21 +137,43 @@ def first_where(mask: Iterable[bool] | npt.NDArray[np.bool_]) -> int | None:
     return int(hits[0]) if hits.size else None
 
 
-def _float_text(values: pa.Array) -> pa.Array:
-    numbers = np.array(values.to_numpy(zero_copy_only=False), dtype=np.float64)
-    whole = np.isfinite(numbers) & (np.abs(numbers) < 2**63) & (numbers == np.floor(numbers))
-    as_integer = pa.array(np.where(whole, numbers, 0).astype(np.int64)).cast(pa.string())
-    as_float = pa.array(numbers).cast(pa.string())
-    return pc.if_else(pa.array(whole), as_integer, pc.if_else(pa.array(np.isnan(numbers)), None, as_float))
+def _has_bools_among_others(values: Sequence[Any]) -> bool:
+    """Spot ``[true, 1.5]``, which Arrow takes for the numbers 1 and 1.5."""
+    kinds = set(map(type, values)) - {type(None)}
+    if kinds & {list, tuple}:
+        kinds = set(map(type, chain.from_iterable(x for x in values if isinstance(x, list | tuple)))) - {type(None)}
+    return bool in kinds and len(kinds) > 1
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else as_text(pa.array([value]))[0].as_py()
+    """Write one value as `as_text` does; whole numbers may be of any size."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()  # a lone surrogate, which JSON can hold and UTF-8 cannot
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return None if value is None else as_text(pa.array([value]), "")[0].as_py()
 
 
-def _is_number(value: Any) -> bool:
+def _float_text(values: Array) -> Array:
+    numbers = np.array(values.to_numpy(zero_copy_only=False), dtype=np.float64)
+    finite = np.isfinite(numbers)
+    whole = finite & (np.abs(numbers) < 2**63) & (numbers == np.floor(numbers))
+    as_integer = pa.array(np.where(whole, numbers, 0).astype(np.int64)).cast(pa.string())
+    as_float = pa.array(numbers).cast(pa.string())
+    texts: Array = pc.if_else(pa.array(whole), as_integer, pc.if_else(pa.array(finite), as_float, None))
+    return texts
+
+
+def _float64(values: Array) -> Array:
+    if isinstance(values, pa.DictionaryArray):
+        values = values.dictionary_decode()
+    texts = as_text(values, "") if is_text(values) else values
+    return texts.cast(pa.float64(), safe=False)  # safe: refuses integers that float64 rounds
+
+
+def _is_numeric(values: Array) -> bool:
     try:
-        float(value if value is not None else 0)
-    except (TypeError, ValueError):
+        _float64(values)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return False
     return True

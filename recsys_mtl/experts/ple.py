@@ -47,10 +47,11 @@ class PLE(ExpertLayer):
         Where tasks have representations of their own (G = T), shared experts of the first level read their mean: they
         see what every task sees, and are evaluated once.
         """
-        tasks_BGR, shared_B1R = x_BGR, x_BGR.mean(1, keepdim=True) if x_BGR.shape[1] > 1 else x_BGR
+        task_BGR = x_BGR
+        shared_B1R = x_BGR.mean(1, keepdim=True) if x_BGR.shape[1] > 1 else x_BGR
         for level in self.levels:
-            tasks_BGR, shared_B1R = level(tasks_BGR, shared_B1R)
-        return tasks_BGR
+            task_BGR, shared_B1R = level(task_BGR, shared_B1R)
+        return task_BGR
 
 
 class Level(nn.Module):
@@ -67,13 +68,13 @@ class Level(nn.Module):
         everything = tuple(name for task in tasks for name in own[task]) + shared
         self.shared_gate = None if last else Gate(in_dim, ("shared",), (everything,))
 
-    def forward(self, tasks_BGR: Tensor, shared_B1R: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``g_BTH`` of the tasks and ``g_B1H`` of the shared part; the last level returns its input for the latter."""
-        own_BTEH = self.own(tasks_BGR)
+    def forward(self, task_BGR: Tensor, shared_B1R: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``g_BTH`` of the tasks and ``g_B1H`` of the shared part; the last level hands on its input for that."""
+        own_BTEH = self.own(task_BGR)
         shared_BSH = self.shared(shared_B1R).squeeze(1)
-        num_own = own_BTEH.shape[2]
-        weights_BTE = self.task_gate(tasks_BGR)
-        g_BTH = (weights_BTE[:, :, None, :num_own] @ own_BTEH).squeeze(2) + weights_BTE[:, :, num_own:] @ shared_BSH
+        own_weights_BTE, shared_weights_BTS = self.task_gate(task_BGR).split([own_BTEH.shape[2], shared_BSH.shape[1]], dim=2)
+        # For the few experts of one task, product and sum beat B·T matmuls of a few rows twofold.
+        g_BTH = (own_weights_BTE.unsqueeze(3) * own_BTEH).sum(2) + shared_weights_BTS @ shared_BSH
         if self.shared_gate is None:
             return g_BTH, shared_B1R
         every_BEH = torch.cat([own_BTEH.flatten(1, 2), shared_BSH], dim=1)

@@ -82,6 +82,10 @@ class MetricBank:
         """Return a binary task's predicted and observed rates."""
         return self.binary.reliability(self.binary.tasks.index(task), bins)
 
+    def cell_counts(self, task: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits with the negatives and positives of a binary task that have them: what a calibrator is fitted to."""
+        return self.binary.cell_counts(self.binary.tasks.index(task))
+
     def group_scores(self, task: str) -> GroupScores:
         """Return the groups behind a binary task's grouped AUC, to resample them; needs ``collect_groups``."""
         return self.grouped.scores(self.grouped.tasks.index(task))

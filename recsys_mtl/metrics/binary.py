@@ -155,15 +155,19 @@ class BinaryAccumulator:
         chosen = torch.unique_consecutive(torch.searchsorted(length, wanted).clamp_(max=self.cells))
         return RocCurve(rates[0][chosen].cpu(), rates[1][chosen].cpu())
 
+    def cell_counts(self, task: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the middles of the cells that hold rows, with their negatives and positives."""
+        cell = self.counts[task].sum(0).nonzero().squeeze(-1)
+        negative, positive = self.counts[task][:, cell]
+        return (cell.double() + 0.5) * (2 * LIMIT / self.cells) - LIMIT, negative, positive
+
     def reliability(self, task: int, bins: int = 20) -> Reliability:
         """Return predicted and observed rates in at most ``bins`` bins of about the same number of rows.
 
         Bins are cut between cells: rows with the same score are never torn apart, so a popular score is one wide bin.
         """
-        cell_rows = self.counts[task].sum(0)
-        cell = cell_rows.nonzero().squeeze(-1)
-        weight, positive = cell_rows[cell], self.counts[task, 1, cell]
-        middle = (cell.double() + 0.5) * (2 * LIMIT / self.cells) - LIMIT
+        middle, negative, positive = self.cell_counts(task)
+        weight = negative + positive
         bin_of_cell = (weight.cumsum(0) - weight) * bins // weight.sum().clamp(min=1)
         terms = torch.stack([middle.sigmoid() * weight, positive.double(), weight.double()])
         totals = terms.new_zeros(3, bins).index_add_(1, bin_of_cell, terms).cpu()

@@ -3,6 +3,7 @@
 A wrong address is found here within seconds. MLflow itself would try again for minutes, or for hours on a database.
 """
 
+import re
 import socket
 import sqlite3
 import time
@@ -19,6 +20,7 @@ from recsys_mtl.config import Config, ConfigError
 SQLITE = "sqlite:///"
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 """Default port of every kind of store that is reached over a network."""
+ALLOWED = f"a SQLite file {SQLITE}mlruns/mlflow.db, an MLflow server http://HOST:PORT, or a database postgresql://..."
 PATIENCE_SECONDS = 10.0
 """How long a server may refuse connections, as it does while it restarts."""
 
@@ -30,13 +32,15 @@ def check(uri: str) -> str:
         ConfigError: a folder, an in-memory database, or something unknown.
     """
     scheme = urlsplit(uri).scheme.partition("+")[0]
-    allowed = f"a SQLite file {SQLITE}mlruns/mlflow.db, an MLflow server http://HOST:PORT, or {', '.join(list(PORTS)[2:])}"
-    if scheme in {"", "file"} and not uri.startswith("databricks"):
-        raise ConfigError([f"{uri!r} is a folder, and MLflow does not keep runs in plain files any more: use {allowed}"])
-    if scheme == "sqlite" and (not uri.startswith(SQLITE) or sqlite_path(uri).name in {"", ":memory:"}):
-        raise ConfigError([f"{uri!r} names no file that several processes could share: use {allowed}"])
-    if scheme not in {*PORTS, "sqlite", "databricks", ""}:
-        raise ConfigError([f"{uri!r} is no store that MLflow knows: use {allowed}"])
+    problem = None
+    if scheme == "file" or (scheme == "" and uri not in {"", "databricks"}):
+        problem = "is a folder, and MLflow keeps runs in plain files no longer"
+    elif scheme == "sqlite" and (not uri.startswith(SQLITE) or sqlite_path(uri).name in {"", ":memory:"}):
+        problem = "names no file that several processes could share"
+    elif scheme not in {*PORTS, "sqlite", "databricks"} and uri != "databricks":
+        problem = "is no store that MLflow knows"
+    if problem:
+        raise ConfigError([f"{hide_passwords(uri)!r} {problem}: use {ALLOWED}"])
     return uri
 
 
@@ -62,13 +66,16 @@ class TrackingConfig(Config):
     def ui(self) -> str:
         """What to open, or to run, to look at the runs."""
         if self.uri.startswith(("http:", "https:")):
-            return redacted(self.uri)
-        return f"mlflow ui --backend-store-uri {redacted(self.absolute_uri)}"
+            return hide_passwords(self.uri)
+        return f"mlflow ui --backend-store-uri {hide_passwords(self.absolute_uri)}"
 
 
 def absolute(uri: str) -> str:
     """Make the path of a SQLite file absolute; leave other addresses alone."""
-    return f"{SQLITE}{sqlite_path(uri).absolute()}" if uri.startswith(SQLITE) else uri
+    if not uri.startswith(SQLITE):
+        return uri
+    _, mark, options = uri.partition("?")
+    return f"{SQLITE}{sqlite_path(uri).absolute()}{mark}{options}"
 
 
 def sqlite_path(uri: str) -> Path:
@@ -81,10 +88,9 @@ def artifact_folder(uri: str) -> str | None:
     return str(sqlite_path(absolute(uri)).with_name("artifacts")) if uri.startswith(SQLITE) else None
 
 
-def redacted(uri: str) -> str:
-    """Return an address without user and password."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+def hide_passwords(text: str) -> str:
+    """Blank out user and password wherever ``text`` has an address with them."""
+    return re.sub(r"(\w://)[^/@\s\"']+@", r"\1***@", text)
 
 
 def require_reachable(uri: str, *, create: bool) -> None:
@@ -102,7 +108,9 @@ def require_reachable(uri: str, *, create: bool) -> None:
 
 def _open_sqlite(path: Path, *, create: bool) -> None:
     if not create and not path.exists():
-        raise ConfigError([f"{path}: no such tracking database here; a run creates it, other machines need an MLflow server"])
+        raise ConfigError(
+            [f"{path}: no such tracking database on this machine: a run creates it, workers elsewhere need a server"]
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path)) as database:
@@ -119,9 +127,9 @@ def _call(parts: SplitResult, uri: str) -> None:
             socket.create_connection(address, timeout=PATIENCE_SECONDS).close()
         except ConnectionRefusedError as error:
             if time.monotonic() > deadline:
-                raise ConfigError([f"{redacted(uri)}: nobody answers there: {error.strerror}"]) from None
+                raise ConfigError([f"{hide_passwords(uri)}: nobody answers there: {error.strerror}"]) from None
             time.sleep(0.5)
         except OSError as error:
-            raise ConfigError([f"{redacted(uri)}: nobody answers there: {error.strerror or error}"]) from None
+            raise ConfigError([f"{hide_passwords(uri)}: nobody answers there: {error.strerror or error}"]) from None
         else:
             return

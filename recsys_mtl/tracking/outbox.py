@@ -61,7 +61,9 @@ class Outbox:
     def _settle(self) -> None:
         """Look at how the last batch fared: one that failed goes in front of the others."""
         if error := self._failure():
-            logger.warning("%d metric values wait: the tracking server did not take them: %s", len(self._under_way), error)
+            logger.warning(
+                "%d metric values wait: the tracking server did not take them: %s", len(self._under_way), error
+            )
             self._waiting = self._under_way + self._waiting
         self._under_way, self._sending = [], None
 

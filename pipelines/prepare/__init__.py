@@ -1,0 +1,1 @@
+"""Preparers: programs that turn logs into raw data with a schema."""

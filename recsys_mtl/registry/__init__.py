@@ -1,0 +1,19 @@
+"""Bundles in the MLflow registry: numbered versions, aliases that point at them, and copies on local disk."""
+
+from recsys_mtl.registry.alias import AliasMove, alias_moves, aliases, set_alias
+from recsys_mtl.registry.copies import Fetched, fetch
+from recsys_mtl.registry.entries import RegistryConfig, register
+from recsys_mtl.registry.places import BundlePlace, describe
+
+__all__ = [
+    "AliasMove",
+    "BundlePlace",
+    "Fetched",
+    "RegistryConfig",
+    "alias_moves",
+    "aliases",
+    "describe",
+    "fetch",
+    "register",
+    "set_alias",
+]

@@ -1,0 +1,60 @@
+"""Copies of bundles on local disk."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsys_mtl.config import ConfigError
+from recsys_mtl.registry.places import BundlePlace, describe, refusals
+from recsys_mtl.tracking.client import connect
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A bundle on local disk, and where it comes from."""
+
+    path: Path
+    place: BundlePlace
+
+
+def fetch(uri: str, tracking_uri: str, *, into: Path) -> Fetched:
+    """Bring a bundle to local disk, once: a later call finds the copy in ``into``. A local directory stays where it is.
+
+    Raises:
+        ConfigError: no such model, version, alias, run or directory, or the registry cannot be reached.
+    """
+    place = describe(uri, tracking_uri)
+    if place.is_local:
+        return Fetched(Path(place.location), place)
+    target = into / place.folder
+    if not (place.final and target.exists()):
+        with refusals(uri):
+            _download(place, tracking_uri, target)
+    return Fetched(target, place)
+
+
+def _download(place: BundlePlace, tracking_uri: str, target: Path) -> None:
+    """Put a copy at ``target``, as a whole or not at all."""
+    from mlflow.artifacts import download_artifacts
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
+    try:
+        uri = connect(tracking_uri).tracking_uri
+        copy = Path(download_artifacts(place.location, dst_path=str(partial), tracking_uri=uri))
+        if not copy.is_dir() or not any(copy.iterdir()):
+            raise ConfigError([f"{place.location}: there are no files"])
+        if target.exists() and not place.final:
+            target.rename(partial / "replaced")
+        _rename(copy, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _rename(copy: Path, target: Path) -> None:
+    try:
+        copy.rename(target)
+    except OSError:
+        if not target.is_dir():  # else another process was faster, with the same files
+            raise

@@ -1,0 +1,12 @@
+"""Runs in MLflow: parameters, metrics by global step, pictures and files, and how a run ends.
+
+Importing MLflow takes about three seconds, which neither ``--help`` nor a worker that logs nothing should wait for:
+this package and ``registry``, the only ones that use it, import it inside of functions.
+"""
+
+from recsys_mtl.tracking.client import connect
+from recsys_mtl.tracking.metric_log import MetricLog
+from recsys_mtl.tracking.run import Run, find_unfinished
+from recsys_mtl.tracking.store import TrackingConfig
+
+__all__ = ["MetricLog", "Run", "TrackingConfig", "connect", "find_unfinished"]

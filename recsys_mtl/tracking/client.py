@@ -1,0 +1,66 @@
+"""MLflow's client, quiet, and a run as any process sees it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recsys_mtl.config import ConfigError
+from recsys_mtl.tracking.store import absolute, check, hide_passwords, require_reachable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+
+QUIET = {
+    "MLFLOW_LOGGING_LEVEL": "WARNING",  # migrations of the database, line by line
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # usage reports to MLflow's makers
+}
+"""What MLflow reads from the environment; what a person set there stays."""
+
+
+def connect(uri: str, *, create: bool = False) -> "MlflowClient":
+    """Return a client of the runs and models at ``uri``; ``create`` allows a SQLite file that does not exist yet.
+
+    Raises:
+        ConfigError: no such store, or it cannot be reached.
+    """
+    uri = absolute(check(uri))
+    require_reachable(uri, create=create)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    except (MlflowException, ImportError) as error:  # a database of another version; no driver for it
+        raise ConfigError([f"{hide_passwords(uri)}: {error}"]) from None
+
+
+class RunHandle:
+    """A run by its id, to which any process may add files and tags."""
+
+    def __init__(self, client: "MlflowClient", run_id: str) -> None:
+        self.client = client
+        self.run_id = run_id
+
+    def log_figure(self, figure: "Figure", path: str) -> None:
+        """Keep a picture as ``path`` among the run's files."""
+        self.client.log_figure(self.run_id, figure, path)
+
+    def log_text(self, text: str, path: str) -> None:
+        """Keep a text as ``path`` among the run's files."""
+        self.client.log_text(self.run_id, text, path)
+
+    def log_artifacts(self, directory: Path, path: str) -> None:
+        """Keep all files of ``directory`` under ``path`` among the run's files."""
+        self.client.log_artifacts(self.run_id, str(directory), path)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set or replace tags; MLflow shows ``mlflow.note.content`` as the run's description."""
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])

@@ -1,0 +1,1 @@
+"""The ranking service: bundles in, ranked candidates out, over HTTP."""

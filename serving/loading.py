@@ -1,0 +1,117 @@
+"""Where a model comes from, and the checks that it passes before it may answer."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsys_mtl.bundle import Bundle
+from recsys_mtl.config import ConfigError
+from recsys_mtl.data.golden import columns_by_entity
+from recsys_mtl.data.schema import Entity, Schema, SequenceFeature, column_of
+from recsys_mtl.registry import fetch
+from recsys_mtl.tasks import RegressionTask, Task
+from serving.golden import verify
+from serving.schemas import Input, ModelDescription, ModelName, Objective
+from serving.scorer import Scorer
+from serving.settings import Settings
+
+REMOTE = ("models:", "runs:")
+PARTS: Mapping[Entity, str] = {"user": "user", "context": "context", "item": "candidates"}
+"""Part of the request that carries an entity's raw values."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A bundle, and what it is called."""
+
+    bundle: Bundle
+    name: ModelName
+    uri: str
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that has passed its checks. Requests hold on to the one that they began with."""
+
+    scorer: Scorer
+    description: ModelDescription
+
+    @property
+    def name(self) -> ModelName:
+        """What answers call it."""
+        return ModelName(name=self.description.name, version=self.description.version)
+
+
+Load = Callable[[Settings], Loaded]
+
+
+def load(settings: Settings) -> Loaded:
+    """Bring the bundle that the settings name to local disk, if need be, and read it.
+
+    Raises:
+        ConfigError: there is none, it is broken, or the registry cannot be reached.
+    """
+    check_address(settings.model)
+    fetched = fetch(settings.model, settings.tracking_uri, into=settings.cache_dir)
+    version = fetched.place.version
+    name = ModelName(name=fetched.place.name, version=content_hash(fetched.path) if version is None else str(version))
+    return Loaded(Bundle.load(fetched.path), name, settings.model)
+
+
+def admit(loaded: Loaded) -> Served:
+    """Make a scorer and let it prove itself on the golden requests, which also warms it up.
+
+    Raises:
+        ConfigError: it does not reproduce its scores, or its formulas are of another model.
+    """
+    scorer = Scorer(loaded.bundle)
+    return Served(scorer, describe(loaded, golden_requests=verify(scorer)))
+
+
+def check_address(model: str) -> None:
+    """Find what is wrong with the address of a local bundle at once, before a server is started for it.
+
+    Raises:
+        ConfigError: there is no bundle.
+    """
+    if not model.startswith(REMOTE) and not (Path(model) / "model.yaml").is_file():
+        raise ConfigError([f"model: {model!r} is not a bundle's directory: it has no model.yaml"])
+
+
+def content_hash(directory: Path) -> str:
+    """Tell bundles apart that have no version: by their scores, which change with weights, features and calibration."""
+    digest = hashlib.sha256((directory / "model.yaml").read_bytes())
+    digest.update((directory / "golden.jsonl").read_bytes())
+    return f"sha-{digest.hexdigest()[:12]}"
+
+
+def describe(loaded: Loaded, *, golden_requests: int) -> ModelDescription:
+    """Tell clients what the model predicts, and from what."""
+    spec, manifest = loaded.bundle.encoder.spec, loaded.bundle.manifest
+    return ModelDescription(
+        name=loaded.name.name,
+        version=loaded.name.version,
+        uri=loaded.uri,
+        fingerprint=manifest.fingerprint,
+        golden_requests=golden_requests,
+        objectives=[objective(task) for task in manifest.tasks],
+        inputs=inputs(spec),
+        fusions=loaded.bundle.fusions,
+    )
+
+
+def objective(task: Task) -> Objective:
+    """Describe a task."""
+    unit = task.unit if isinstance(task, RegressionTask) else None
+    return Objective(name=task.name, kind=task.kind, unit=unit or None, space=task.space)
+
+
+def inputs(schema: Schema) -> dict[str, list[Input]]:
+    """Describe the raw values of each part of a request."""
+    kinds: dict[str, str] = {}
+    for feature in schema.features:
+        for part in feature.columns if isinstance(feature, SequenceFeature) else (feature,):
+            kinds[column_of(part)] = feature.kind
+    columns = columns_by_entity(schema)
+    return {part: [Input(name=name, kind=kinds[name]) for name in columns[entity]] for entity, part in PARTS.items()}

@@ -1,0 +1,85 @@
+"""Runs the service: one process, one address, until it is told to stop."""
+
+import logging
+import socket
+import sys
+import warnings
+from contextlib import suppress
+from typing import Any
+
+import uvicorn
+
+from recsys_mtl.config import ConfigError
+from serving.settings import Settings, read_settings
+
+log = logging.getLogger("serving")
+
+CHATTER = ("torch", "torchrec", "fbgemm_gpu", "mlflow", "alembic")
+DRAIN_SECONDS = 30
+"""How long a stop waits for requests in flight."""
+
+
+def run(**overrides: Any) -> int:
+    """Serve until a signal ends it; ``overrides`` are settings that go before the environment. Return the exit code."""
+    configure_logging()
+    try:
+        settings = read_settings(**overrides)
+        # Not at the top: importing torch takes seconds, which a wrong setting need not wait for.
+        from serving.loading import check_address
+
+        check_address(settings.model)
+        serve(settings)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def serve(settings: Settings) -> None:
+    """Listen, load the model and answer.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    from serving.app import create_app
+
+    quieten()
+    listener = listen(settings.host, settings.port)
+    log.info("listening on %s (API at /docs), loading %s", address_of(listener), settings.model)
+    config = uvicorn.Config(
+        create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS
+    )
+    with listener, suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take an address before anything slow is done.
+
+    Raises:
+        ConfigError: it is in use, or not one of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError([f"port: cannot listen on {host}:{port}: {str(error.strerror).partition(' (')[0]}"]) from None
+
+
+def address_of(listener: socket.socket) -> str:
+    """Write the address as one that a browser takes."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def configure_logging() -> None:
+    """Write to stderr, one line for each thing to say."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING, stream=sys.stderr)
+    log.setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", module=r"(fbgemm_gpu|torchrec)\b")
+
+
+def quieten() -> None:
+    """Let libraries say only what is wrong; after their import, in which torch sets the levels of its loggers."""
+    for name in CHATTER:
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,55 @@
+"""The service: what the endpoints of one app share."""
+
+from collections.abc import Callable
+
+from anyio import CapacityLimiter, to_thread
+
+from serving.errors import RequestError
+from serving.loading import Load, Served, admit
+from serving.metrics import Metrics
+from serving.schemas import ScoreAnswer, ScoreRequest
+from serving.scorer import Scores
+from serving.settings import Settings
+from serving.slot import Slot
+
+Order = Callable[[Scores], list[int]]
+"""Which candidates to return, by their position in the request, and in which order."""
+
+
+class Service:
+    """Settings, the model in its slot, metrics, and turns at scoring."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.slot = Slot(settings.model)
+        self.metrics = Metrics()
+        self.turns = CapacityLimiter(settings.scoring_threads)
+
+    def start(self, load: Load) -> None:
+        """Load the model and let it in."""
+        self.slot.fill(lambda: self._admitted(load))
+
+    async def answer(self, body: ScoreRequest, request_id: str, order: Order) -> ScoreAnswer:
+        """Answer in a thread: the event loop stays free for health checks and for reading the next bodies.
+
+        Raises:
+            NotReady: there is no model.
+            RequestError: the request asks for what the model does not have or cannot read.
+        """
+        return await to_thread.run_sync(self._answer, body, request_id, order, limiter=self.turns)
+
+    def _answer(self, body: ScoreRequest, request_id: str, order: Order) -> ScoreAnswer:
+        served = self.slot.get()
+        count, limit = len(body.candidates), self.settings.max_candidates
+        if count > limit:
+            raise RequestError([(("candidates",), f"{count} are too many; this service takes up to {limit}")])
+        scores = served.scorer.score(body)
+        tasks = served.scorer.bundle.tasks
+        self.metrics.scored(scores, tasks)
+        candidates = scores.candidates(tasks, order(scores))
+        return ScoreAnswer(request_id=request_id, model=served.name, fusion=scores.fusion, candidates=candidates)
+
+    def _admitted(self, load: Load) -> Served:
+        served = admit(load(self.settings))
+        self.metrics.serves(served)
+        return served

@@ -1,0 +1,61 @@
+"""Requests made from logged impressions, and their answers as tensors."""
+
+import time
+from typing import Any
+
+import pyarrow as pa
+import torch
+from fastapi.testclient import TestClient
+from torch import Tensor
+
+from recsys_mtl.data.golden import to_requests
+from tests import builders
+
+Json = dict[str, Any]
+
+
+def until_settled(client: TestClient, seconds: float = 60) -> TestClient:
+    """Wait until the model is ready or refused."""
+    deadline = time.monotonic() + seconds
+    while client.get("/readyz").json()["status"] == "loading":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return client
+
+
+def one_user(rows: int, seed: int = 7) -> pa.Table:
+    """Impressions of one user in one context, each of another item."""
+    raw = builders.raw_table(rows, seed)
+    items = builders.raw_table(40 * rows, seed + 1)
+    first = {row["video"]: row for row in reversed(items.to_pylist())}
+    of_item = [name for name in ("video", "author", "tags", "duration", "quality")]
+    columns = {name: [list(first.values())[i][name] for i in range(rows)] for name in of_item}
+    head = raw.slice(0, 1).take(pa.array([0] * rows))
+    for name, values in columns.items():
+        head = head.set_column(head.column_names.index(name), name, pa.array(values, head.schema.field(name).type))
+    return head
+
+
+def request_of(raw: pa.Table) -> Json:
+    """Turn impressions that share user and context into a request."""
+    (request,), _ = to_requests(builders.schema(), raw)
+    return request
+
+
+def answered(client: TestClient, route: str, body: Json) -> Json:
+    response = client.post(route, json=body)
+    assert response.status_code == 200, response.text
+    answer: Json = response.json()
+    return answer
+
+
+def scores_of(answer: Json) -> Tensor:
+    """Scores by candidate and task (B, T)."""
+    return torch.tensor([[row["objectives"][task] for task in builders.TASKS] for row in answer["candidates"]])
+
+
+def problems_of(client: TestClient, body: Any, route: str = "/v1/rank") -> list[tuple[str, str]]:
+    """Post a request that is refused, and return each problem's place and message."""
+    response = client.post(route, json=body)
+    assert response.status_code == 422, response.text
+    return [(".".join(map(str, p["loc"][1:])), p["msg"]) for p in response.json()["detail"]]

@@ -1,0 +1,445 @@
+import ast
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from recsys_mtl.config import ConfigError, load
+from recsys_mtl.tracking import MetricLog, Run, TrackingConfig, connect, find_unfinished, store
+from recsys_mtl.tracking.outbox import Outbox, Point
+from recsys_mtl.tracking.ownership import Stopped, is_another, is_gone, owner, stop_signals_raise
+from recsys_mtl.tracking.parameters import VALUE_LENGTH, flatten
+from recsys_mtl.tracking.provenance import git_commit
+from recsys_mtl.tracking.run import OWNER
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def status(config: TrackingConfig, run_id: str) -> str:
+    return str(connect(config.uri).get_run(run_id).info.status)
+
+
+def history(config: TrackingConfig, run_id: str, key: str) -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in connect(config.uri).get_metric_history(run_id, key)]
+
+
+def in_experiment(tracking: TrackingConfig, name: str) -> TrackingConfig:
+    return tracking.model_copy(update={"experiment": name})
+
+
+def python(code: str, *arguments: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+# The life of a run
+
+
+def test_a_finished_run_has_its_parameters_tags_and_files(tracking: TrackingConfig, tmp_path: Path) -> None:
+    params = {"model": {"experts": {"kind": "mmoe", "hidden": [128, 64]}}, "seed": 0, "text": "x" * 7000}
+    (tmp_path / "bundle" / "vocab").mkdir(parents=True)
+    (tmp_path / "bundle" / "vocab" / "item.txt").write_text("1")
+    with Run.start(tracking, "whole", params=params, tags={"fingerprint": "abc"}) as run:
+        assert status(tracking, run.run_id) == "RUNNING"
+        run.log_text("# card", "MODEL_CARD.md")
+        run.log_artifacts(tmp_path / "bundle", "bundle")
+        run.log_figure(Figure(), "plots/roc.png")
+    record = run.client.get_run(run.run_id)
+    assert record.info.status == "FINISHED"
+    assert record.data.params | {"text": ""} == {
+        "model.experts.kind": "mmoe",
+        "model.experts.hidden": "[128, 64]",
+        "seed": "0",
+        "text": "",
+    }
+    assert record.data.tags["fingerprint"] == "abc"
+    files = Path(record.info.artifact_uri)
+    assert files.is_relative_to(store.sqlite_path(tracking.uri).parent)
+    assert yaml.safe_load((files / "config.yaml").read_text()) == params
+    assert (files / "bundle/vocab/item.txt").read_text() == "1"
+    assert (files / "plots/roc.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (ValueError("broken"), "FAILED"),
+        (SystemExit(2), "FAILED"),
+        (SystemExit(0), "FINISHED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (SystemExit(int(signal.SIGTERM)), "KILLED"),  # as Ray's handler exits
+        (Stopped(143), "KILLED"),
+    ],
+)
+def test_what_ends_a_run_is_passed_on_and_recorded(tracking: TrackingConfig, error: BaseException, end: str) -> None:
+    with pytest.raises(type(error)), Run.start(tracking, "ends", params={}, tags={}) as run:
+        raise error
+    assert status(tracking, run.run_id) == end
+
+
+def test_parameters_that_cannot_be_logged_fail_the_run(tracking: TrackingConfig) -> None:
+    config = in_experiment(tracking, "bad parameters")
+    with pytest.raises(TypeError), Run.start(config, "bad", params={"a": object()}, tags={}):
+        pass
+    found = find_unfinished(config, "bad")
+    assert found is not None
+    assert status(config, found) == "FAILED"
+
+
+RUN = """
+    import sys, threading, time
+    from recsys_mtl.tracking import Run, TrackingConfig
+    def train():
+        with Run.start(TrackingConfig(uri=sys.argv[1], experiment=sys.argv[2]), "r", params={}, tags={}) as run:
+            print(run.run_id, flush=True)
+            time.sleep(float(sys.argv[3]))
+    """
+
+
+@pytest.mark.parametrize(
+    ("ending", "signals", "code"),
+    [
+        ("train()", [signal.SIGTERM], 143),
+        # the block of a thread that dies with the process never ends
+        ("threading.Thread(target=train, daemon=True).start(); sys.stdin.read()", [], 0),
+    ],
+)
+def test_a_stopped_process_leaves_no_running_run(
+    tracking: TrackingConfig, ending: str, signals: list[signal.Signals], code: int
+) -> None:
+    process = python(textwrap.dedent(RUN) + ending, tracking.uri, "stopped", "60")
+    assert process.stdout is not None
+    run_id = process.stdout.readline().strip()
+    assert status(tracking, run_id) == "RUNNING"
+    for number in signals:
+        process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (code, "")
+    assert status(tracking, run_id) == "KILLED"
+
+
+def test_a_run_whose_process_vanished_is_ended_by_the_next_one(tracking: TrackingConfig) -> None:
+    config = in_experiment(tracking, "vanished")
+    dead, alive = python("import time; print('up', flush=True); time.sleep(60)"), f"{owner()}"
+    dead.kill()
+    dead.wait()
+    gone = owner().replace(f"{os.getpid()} ", f"{dead.pid} ", 1)
+    client = connect(config.uri, create=True)
+    experiment = client.create_experiment("vanished")
+    orphan, other = (client.create_run(experiment, tags={OWNER: tag}).info.run_id for tag in (gone, alive))
+    with Run.start(config, "next", params={}, tags={}):
+        assert [status(config, run_id) for run_id in (orphan, other)] == ["KILLED", "RUNNING"]
+
+
+# Resuming
+
+
+def test_the_newest_unfinished_run_of_a_name_is_resumed_and_finished(tracking: TrackingConfig) -> None:
+    config = in_experiment(tracking, "resuming")
+    assert find_unfinished(config, "nightly") is None
+    for name in ("nightly", "nightly", "it's another"):
+        with pytest.raises(KeyError), Run.start(config, name, params={"steps": 1}, tags={}) as run:
+            raise KeyError
+    newest = find_unfinished(config, "nightly")
+    assert newest is not None
+    assert find_unfinished(config, "it's another") == run.run_id
+    with Run.resume(config, newest, params={"steps": 2, "seed": 0}) as resumed:
+        assert status(config, newest) == "RUNNING"
+    record = resumed.client.get_run(newest)
+    assert record.info.status == "FINISHED"
+    assert record.data.params == {"steps": "1", "seed": "0"}
+    assert record.data.tags["recsys_mtl.resumes"] == "1"
+    assert record.data.tags["recsys_mtl.resumes.changed"] == "steps: 1 -> 2"
+    assert find_unfinished(config, "nightly") not in {None, newest}
+    with pytest.raises(ConfigError, match="run_name: run 'nightly' is finished"), Run.resume(config, newest, params={}):
+        pass
+
+
+def test_a_run_that_another_process_trains_cannot_be_resumed(tracking: TrackingConfig) -> None:
+    process = python("import time; print('up', flush=True); time.sleep(60)")
+    try:
+        with pytest.raises(KeyError), Run.start(tracking, "busy", params={}, tags={}) as run:
+            raise KeyError
+        stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
+        busy = " ".join([str(process.pid), stat, *owner().split()[2:]])
+        run.set_tags({OWNER: busy})
+        run.client.update_run(run.run_id, status="RUNNING")
+        with pytest.raises(ConfigError, match=f"process {process.pid} is training run 'busy'"):
+            Run.resume(tracking, run.run_id, params={}).__enter__()
+    finally:
+        process.kill()
+        process.communicate()
+    with Run.resume(tracking, run.run_id, params={}):
+        pass
+    assert status(tracking, run.run_id) == "FINISHED"
+
+
+# Metrics
+
+
+@pytest.fixture(scope="module")
+def run(tracking: TrackingConfig) -> Iterator[Run]:
+    with Run.start(tracking, "metrics", params={}, tags={}) as run:
+        yield run
+
+
+def test_steps_that_are_logged_again_after_a_resume_stay_one_point(tracking: TrackingConfig, run: Run) -> None:
+    with MetricLog(tracking.absolute_uri, run.run_id) as log:
+        for step in range(4):
+            log.log(step, {"again": step / 2})
+            log.log(step, {"again": 99.0})
+    with MetricLog(tracking.absolute_uri, run.run_id) as log:
+        for step in range(2, 6):
+            log.log(step, {"again": step / 2, "new": 1.0})
+    assert history(tracking, run.run_id, "again") == [(step, step / 2) for step in range(6)]
+    assert [step for step, _ in history(tracking, run.run_id, "new")] == [2, 3, 4, 5]
+
+
+def test_values_that_no_chart_can_show_are_counted(tracking: TrackingConfig, run: Run) -> None:
+    with MetricLog(tracking.absolute_uri, run.run_id) as log:
+        log.log(1, {"gap": float("nan"), "high": float("inf"), "fine": np.float32(0.5)})
+        log.log(2, {"gap": float("nan")})
+        log.log(3, {"gap": 0.25})
+    assert log.skipped == {"gap": 2, "high": 1}
+    assert history(tracking, run.run_id, "gap") == [(3, 0.25)]
+    assert history(tracking, run.run_id, "fine") == [(1, 0.5)]
+    assert run.client.get_run(run.run_id).data.tags["metrics_not_finite"] == "gap: 2\nhigh: 1"
+
+
+def test_more_points_than_fit_into_a_request_arrive(tracking: TrackingConfig, run: Run) -> None:
+    with MetricLog(tracking.absolute_uri, run.run_id) as log:
+        for step in range(350):
+            log.log(step, {f"many/{key}": step + key for key in range(7)})
+    for key in (0, 6):
+        assert history(tracking, run.run_id, f"many/{key}") == [(step, step + key) for step in range(350)]
+
+
+def test_a_worker_that_fails_shows_its_own_error(tracking: TrackingConfig, run: Run) -> None:
+    with pytest.raises(ZeroDivisionError), MetricLog(tracking.absolute_uri, run.run_id) as log:
+        log.log(0, {"name that MLflow refuses: !": 1.0})
+        raise ZeroDivisionError
+    with pytest.raises(Exception, match="name that MLflow refuses"), MetricLog(tracking.uri, run.run_id) as log:
+        log.log(0, {"name that MLflow refuses: !": 1.0})
+
+
+class Server:
+    """Takes points, or refuses them while it is away."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.requests: list[Sequence[Point]] = []
+
+    def take(self, points: Sequence[Point]) -> None:
+        if self.away:
+            raise ConnectionError("away")
+        self.requests.append(points)
+
+
+def points(number: int, first: int = 0) -> list[Point]:
+    return [Point("loss", 0.5, 0, step) for step in range(first, first + number)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2500), st.booleans()), max_size=6))
+def test_every_point_is_sent_once_and_in_order(steps: list[tuple[int, bool]]) -> None:
+    server = Server()
+    outbox = Outbox(server.take, every_seconds=0.0)
+    sent = 0
+    logging.disable(logging.WARNING)
+    for number, away in steps:
+        server.away = away
+        outbox.put(points(number, sent))
+        sent += number
+    server.away = False
+    outbox.close()
+    logging.disable(logging.NOTSET)
+    assert [point for request in server.requests for point in request] == points(sent)
+    assert all(0 < len(request) <= 1000 for request in server.requests)
+
+
+def test_nothing_is_sent_before_it_is_due() -> None:
+    server = Server()
+    outbox = Outbox(server.take, every_seconds=3600.0)
+    outbox.put(points(999))
+    assert server.requests == []
+    outbox.close()
+    assert [len(request) for request in server.requests] == [999]
+
+
+def test_logging_does_not_wait_for_a_slow_server() -> None:
+    free, taken = threading.Event(), []
+
+    def take(request: Sequence[Point]) -> None:
+        free.wait(60)
+        taken.append(len(request))
+
+    outbox = Outbox(take, every_seconds=0.0)
+    for first in range(3):
+        outbox.put(points(1, first))
+    assert taken == []
+    free.set()
+    outbox.close()
+    assert sum(taken) == 3
+
+
+def test_a_server_that_stays_away_is_an_error_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server()
+    server.away = True
+    outbox = Outbox(server.take, every_seconds=0.0)
+    outbox.put(points(1))
+    with pytest.raises(ConnectionError):
+        outbox.close()
+    assert "1 metric values wait: the tracking server did not take them: away" in caplog.text
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("uri", "problem"),
+    [
+        ("./mlruns", "is a folder"),
+        ("file:///data/mlruns", "is a folder"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("htp://server", "is no store that MLflow knows"),
+    ],
+)
+def test_a_store_that_mlflow_does_not_write_to_is_refused_with_the_fix(uri: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=f"^uri: '{uri}' {problem}.*: use a SQLite file sqlite:///mlruns/mlflow.db"):
+        load(TrackingConfig, [f"uri='{uri}'"])
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://mlflow:5000", "databricks", "databricks://x", "postgresql+psycopg2://u:p@h/db"]
+)
+def test_other_stores_are_left_as_they_are(uri: str) -> None:
+    assert load(TrackingConfig, [f"uri={uri}"]).absolute_uri == uri
+
+
+def test_a_sqlite_file_means_the_same_from_every_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert TrackingConfig().absolute_uri == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    assert TrackingConfig(uri="sqlite:///a.db?timeout=3").absolute_uri == f"sqlite:///{tmp_path}/a.db?timeout=3"
+    assert TrackingConfig().ui == f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlruns/mlflow.db"
+    assert TrackingConfig(uri="https://me:secret@mlflow").ui == "https://***@mlflow"
+
+
+def test_stores_that_cannot_be_used_are_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "PATIENCE_SECONDS", 0.0)
+    (tmp_path / "junk.db").write_text("not a database, whatever its name says" * 50)
+    (tmp_path / "file").touch()
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        closed = f"http://me:secret@127.0.0.1:{unused.getsockname()[1]}"
+        problems = {
+            f"sqlite:///{tmp_path}/none.db": "none.db: no such tracking database on this machine",
+            f"sqlite:///{tmp_path}/junk.db": "junk.db: not usable as a tracking database: file is not a database",
+            closed: r"http://\*\*\*@127.0.0.1:\d+: nobody answers there: Connection refused",
+        }
+        for uri, problem in problems.items():
+            with pytest.raises(ConfigError, match=problem):
+                connect(uri)
+    with pytest.raises(ConfigError, match="file/a.db: not usable as a tracking database"):
+        connect(f"sqlite:///{tmp_path}/file/a.db", create=True)
+    assert not (tmp_path / "none.db").exists()
+
+
+# Parameters, origins, owners
+
+
+def rebuild(flat: Mapping[str, str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, text in flat.items():
+        *parents, leaf = path.split(".")
+        node = tree
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[leaf] = ast.literal_eval(text)
+    return tree
+
+
+KEYS = st.from_regex(r"[a-z_]{1,5}", fullmatch=True)
+TREES = st.recursive(st.integers() | st.lists(st.integers()), lambda values: st.dictionaries(KEYS, values, min_size=1))
+
+
+@given(st.dictionaries(KEYS, TREES))
+def test_flat_parameters_hold_the_whole_tree(tree: dict[str, Any]) -> None:
+    assert rebuild(flatten(tree)) == tree
+
+
+def test_parameters_are_cut_cleaned_and_free_of_passwords() -> None:
+    flat = flatten({"a": {"b@c": "x" * 9000, "d": {}, "e": None}, "uri": "postgresql://me:secret@host/db"})
+    assert flat == {
+        "a.b_c": "x" * (VALUE_LENGTH - 1) + "…",
+        "a.d": "{}",
+        "a.e": "null",
+        "uri": "postgresql://***@host/db",
+    }
+
+
+def test_the_commit_says_whether_files_were_changed(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        who = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
+        done = subprocess.run(
+            ["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    assert git_commit(tmp_path) is None
+    git("init", "-q")
+    assert git_commit(tmp_path) is None
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-q", "-m", "first")
+    git("tag", "v1")
+    assert git_commit(tmp_path) == git("rev-parse", "HEAD")
+    (tmp_path / "a").write_text("2")
+    assert git_commit(tmp_path) == git("rev-parse", "HEAD") + "-dirty"
+
+
+def test_owners_know_the_dead_from_the_living_and_from_other_machines() -> None:
+    me = owner()
+    pid, started, scope, host = me.split(" ", 3)
+    assert (is_gone(me), is_another(me)) == (False, False)
+    assert is_gone(f"{pid} {int(started) - 1} {scope} {host}")
+    parent = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19]
+    assert is_another(f"{os.getppid()} {parent} {scope} {host}")
+    elsewhere = f"{pid} {int(started) - 1} {scope}0 {host}"
+    assert (is_gone(elsewhere), is_another(elsewhere)) == (False, False)
+
+
+def test_handlers_of_others_stay_and_ours_do_not() -> None:
+    def theirs(*_: object) -> None:
+        raise AssertionError
+
+    before = signal.signal(signal.SIGHUP, theirs)
+    try:
+        with pytest.raises(Stopped) as stopped, stop_signals_raise():
+            assert signal.getsignal(signal.SIGHUP) is theirs
+            signal.raise_signal(signal.SIGTERM)
+        assert stopped.value.code == 143
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_importing_does_not_pay_for_mlflow() -> None:
+    process = python(
+        "import sys, recsys_mtl.registry, recsys_mtl.tracking; print({'mlflow', 'torch'} & {*sys.modules})"
+    )
+    assert process.communicate(timeout=60) == ("set()\n", "")
