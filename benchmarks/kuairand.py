@@ -1,7 +1,7 @@
 """Quality on KuaiRand-Pure: neural presets over several seeds, trained with two Ray workers, against boosted trees.
 
-    recsys-mtl prepare kuairand --source DIR --out data/kuairand
-    python -m benchmarks.kuairand data/kuairand --seeds 3
+recsys-mtl prepare kuairand --source DIR --out data/kuairand
+python -m benchmarks.kuairand data/kuairand --seeds 3
 """
 
 import json
@@ -53,7 +53,9 @@ def train(preset: str, data: Path, seed: int, workers: int, overrides: Iterable[
     subprocess.run([*command, "--data", str(data), "--json", str(target)], stdout=subprocess.DEVNULL, check=True)
     metrics = json.loads(target.read_text(encoding="utf-8"))["tasks"]
     target.unlink()
-    typer.echo(f"{preset} seed {seed}: " + ", ".join(f"{t} {metrics[t]['auc']:.4f}/{metrics[t]['gauc']:.4f}" for t in TASKS))
+    typer.echo(
+        f"{preset} seed {seed}: " + ", ".join(f"{t} {metrics[t]['auc']:.4f}/{metrics[t]['gauc']:.4f}" for t in TASKS)
+    )
     return metrics  # type: ignore[no-any-return]
 
 

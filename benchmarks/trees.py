@@ -6,10 +6,12 @@ share each table's id with the candidate, which is what a tree can use of it.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -35,7 +37,7 @@ def tree_metrics(data: Path, tasks: tuple[str, ...], seed: int) -> dict[str, dic
     bank = MetricBank(chosen)
     known = torch.from_numpy(np.stack([labels(test, task) for task in chosen], 1))
     bank.update(torch.from_numpy(np.stack(columns, 1)), known, torch.from_numpy(test[GROUP].to_numpy().copy()))
-    return bank.compute()  # type: ignore[return-value]
+    return bank.compute()
 
 
 def fit_predict(task: Task, inputs: Floats, labels_N: Floats, held_out: Floats, seed: int) -> Floats:
@@ -46,9 +48,9 @@ def fit_predict(task: Task, inputs: Floats, labels_N: Floats, held_out: Floats, 
     if isinstance(task, RegressionTask):
         amounts = labels_N[known] if task.upper is None else labels_N[known].clip(max=task.upper)
         trees = HistGradientBoostingRegressor(**settings).fit(inputs[known], np.log1p(amounts))
-        return np.expm1(trees.predict(held_out)).astype(np.float32)
+        return np.asarray(np.expm1(trees.predict(held_out)), dtype=np.float32)
     trees = HistGradientBoostingClassifier(**settings).fit(inputs[known], labels_N[known])
-    return trees.decision_function(held_out).astype(np.float32)
+    return np.asarray(trees.decision_function(held_out), dtype=np.float32)
 
 
 def read_split(data: Path, split: str) -> pa.Table:
@@ -67,8 +69,7 @@ def matrix(table: pa.Table, spec: Spec) -> Floats:
     columns: list[npt.NDArray[np.generic]] = []
     for feature in spec.features:
         if isinstance(feature, SequenceFeature):
-            first = single_array(table[feature.columns[0].name])
-            columns.append(np.diff(first.offsets.to_numpy()))
+            columns.append(lengths(single_array(table[feature.columns[0].name])))
             targets = ((column.name, target_of(column, spec)) for column in feature.columns)
             columns += [matches(table, name, target) for name, target in targets if target is not None]
         else:
@@ -81,16 +82,20 @@ def matches(table: pa.Table, sequence: str, target: str) -> npt.NDArray[np.gener
     """Count the events of a sequence whose id is the candidate's."""
     events, own = single_array(table[sequence]), single_array(table[target])
     wanted = first_of(own) if pa.types.is_list(own.type) else own.to_numpy()
-    lengths = np.diff(events.offsets.to_numpy())
-    same = events.flatten().to_numpy() == np.repeat(wanted, lengths)
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    return np.bincount(rows[same], minlength=len(lengths))
+    num_events = lengths(events)
+    same = pc.list_flatten(events).to_numpy() == np.repeat(wanted, num_events)
+    rows = np.repeat(np.arange(len(num_events)), num_events)
+    return np.bincount(rows[same], minlength=len(num_events))
 
 
-def first_of(column: pa.ListArray) -> npt.NDArray[np.int32]:
+def first_of(column: pa.Array[Any]) -> npt.NDArray[np.int32]:
     """First id of every bag, 0 where it is empty."""
-    offsets, values = column.offsets.to_numpy(), column.values.to_numpy()
-    filled = np.append(values, 0)
-    return np.where(np.diff(offsets) > 0, filled[np.minimum(offsets[:-1], len(values))], 0)
+    counts = lengths(column)
+    values = np.append(pc.list_flatten(column).to_numpy(), 0)
+    starts = np.cumsum(counts) - counts
+    return np.where(counts > 0, values[starts], 0)
 
 
+def lengths(column: pa.Array[Any]) -> npt.NDArray[np.int64]:
+    """Number of values of every list."""
+    return np.asarray(pc.list_value_length(column).to_numpy(zero_copy_only=False), dtype=np.int64)

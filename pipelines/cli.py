@@ -74,8 +74,12 @@ def prepare_synthetic(
     out: Out,
     rows: Annotated[int, typer.Option(min=1000, help="Impressions over all splits.")] = 1_000_000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same data.")] = 0,
-    users: Annotated[int | None, typer.Option(min=2, help="Users of the world; a tenth of the rows by default.")] = None,
-    items: Annotated[int | None, typer.Option(min=2, help="Videos of the world; a tenth of the rows by default.")] = None,
+    users: Annotated[
+        int | None, typer.Option(min=2, help="Users of the world; a tenth of the rows by default.")
+    ] = None,
+    items: Annotated[
+        int | None, typer.Option(min=2, help="Videos of the world; a tenth of the rows by default.")
+    ] = None,
     correlation: Annotated[
         float | None,
         typer.Option(min=-1, max=1, help="Make the MMoE paper's two regression tasks with this correlation instead."),
@@ -129,7 +133,9 @@ def schema_command() -> None:
 @app.command("evaluate")
 @user_errors
 def evaluate_command(
-    model: Annotated[str, typer.Option(help="models:/NAME@alias, models:/NAME/VERSION, runs:/ID/bundle or a directory.")],
+    model: Annotated[
+        str, typer.Option(help="models:/NAME@alias, models:/NAME/VERSION, runs:/ID/bundle or a directory.")
+    ],
     data: Annotated[Path, typer.Option(help="A prepared data set with the model's specification.")],
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the metrics to this file, too.")] = None,

@@ -44,14 +44,18 @@ def main() -> None:
     from recsys_mtl.tracking import TrackingConfig
 
     console.print(f"\ndone in {time.perf_counter() - started:.0f} s. Registered: {MODEL} version {version} (champion)")
-    console.print(f"Compare runs:  {Path(sys.executable).parent}/{TrackingConfig().ui}", soft_wrap=True, highlight=False)
+    console.print(
+        f"Compare runs:  {Path(sys.executable).parent}/{TrackingConfig().ui}", soft_wrap=True, highlight=False
+    )
 
 
 def command(console: Console, *arguments: str) -> str:
     """Run a command of ours as a user would, show what it prints and return it."""
     console.print(f"\n$ recsys-mtl {' '.join(arguments)}", style="bold", highlight=False, soft_wrap=True)
     with tempfile.TemporaryFile("w+") as copy:
-        process = subprocess.Popen([sys.executable, "-m", "pipelines.cli", *arguments], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.cli", *arguments], stdout=subprocess.PIPE, text=True
+        )
         assert process.stdout is not None
         for line in process.stdout:
             sys.stdout.write(line)

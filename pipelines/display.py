@@ -43,7 +43,9 @@ class TrainingDisplay:
         self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.bar.stop()
 
     def show(self, event: Event) -> None:
@@ -70,7 +72,7 @@ class TrainingDisplay:
 
 def metrics_table(metrics: Metrics, title: str) -> list[Table]:
     """Lay out metrics: one table for events, one for amounts."""
-    tables = []
+    tables: list[Table] = []
     for kind, names in COLUMNS.items():
         rows = {task: values for task, values in metrics.items() if ("rmse" in values) == (kind == "regression")}
         if rows:
@@ -93,7 +95,10 @@ def number(value: float) -> str:
 
 def final_lines(metrics: Metrics) -> list[str]:
     """One line per task, for people and scripts: ``final TASK auc=…``."""
-    return [f"final {task} " + " ".join(f"{k}={number_plain(v)}" for k, v in _headline(values).items()) for task, values in metrics.items()]
+    return [
+        f"final {task} " + " ".join(f"{k}={number_plain(v)}" for k, v in _headline(values).items())
+        for task, values in metrics.items()
+    ]
 
 
 def number_plain(value: float) -> str:
@@ -112,5 +117,3 @@ def _summary(metrics: Metrics) -> str:
         name = "auc" if "auc" in values else "rmse"
         parts.append(f"{task} {name} {number(values[name])}")
     return ", ".join(parts)
-
-

@@ -26,7 +26,13 @@ BATCH_SIZE = 8192
 
 
 def run(
-    model: str, data: Path, split: str, console: Console, *, json_file: Path | None = None, tracking_uri: str | None = None
+    model: str,
+    data: Path,
+    split: str,
+    console: Console,
+    *,
+    json_file: Path | None = None,
+    tracking_uri: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Score a split with a model; print the metrics, and write them if asked.
 
@@ -39,7 +45,9 @@ def run(
         bundle = Bundle.load(fetch(model, tracking_uri or TrackingConfig().uri, into=Path(directory)).path)
     spec = Encoder.load(data).spec
     if spec.fingerprint != bundle.encoder.spec.fingerprint:
-        raise ConfigError([f"--data: {data} has fingerprint {spec.fingerprint}, the model {bundle.encoder.spec.fingerprint}"])
+        raise ConfigError(
+            [f"--data: {data} has fingerprint {spec.fingerprint}, the model {bundle.encoder.spec.fingerprint}"]
+        )
     layout = BatchLayout.of(spec, bundle.tasks)
     reader = EvalReader(row_groups(data, split), layout, batch_size=BATCH_SIZE, worker=Worker())
     batches = track(reader, "scoring", total=reader.steps, console=console, disable=not console.is_terminal)
@@ -53,7 +61,9 @@ def run(
 
 def finite(metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Replace NaN, which JSON does not have, by null."""
-    undefined = {task: {name for name, value in values.items() if math.isnan(value)} for task, values in metrics.items()}
+    undefined = {
+        task: {name for name, value in values.items() if math.isnan(value)} for task, values in metrics.items()
+    }
     return {
         task: {name: None if name in undefined[task] else value for name, value in values.items()}
         for task, values in metrics.items()

@@ -58,7 +58,7 @@ class Monitor:
     """Runs an `EventBox` as a Ray actor and hands its events to the driver, in a thread."""
 
     def __init__(self, show: Callable[[Event], None]) -> None:
-        self.box = ray.remote(EventBox).options(num_cpus=0, max_restarts=-1).remote()
+        self.box: Any = ray.remote(EventBox).options(num_cpus=0, max_restarts=-1).remote()
         self.show = show
         self.final: Event | None = None
         self._stop = threading.Event()

@@ -28,7 +28,7 @@ class Verdict:
 
 
 def judge(candidate: Mapping[str, Any], champion: Mapping[str, Any], tolerance: float = TOLERANCE) -> Verdict:
-    """Compare two versions' metrics on the test split: no objective of the champion may lose more than ``tolerance`` AUC."""
+    """Compare two versions on the test split: no objective of the champion may lose more than ``tolerance`` AUC."""
     reasons = []
     for task, old in champion.items():
         if "auc" not in old or old["auc"] is None:
@@ -37,7 +37,9 @@ def judge(candidate: Mapping[str, Any], champion: Mapping[str, Any], tolerance: 
         if new is None:
             reasons.append(f"{task}: the candidate has no AUC")
         elif new < old["auc"] - tolerance:
-            reasons.append(f"{task}: AUC {new:.4f} against the champion's {old['auc']:.4f}, more than {tolerance} below")
+            reasons.append(
+                f"{task}: AUC {new:.4f} against the champion's {old['auc']:.4f}, more than {tolerance} below"
+            )
     return Verdict(not reasons, tuple(reasons))
 
 
@@ -57,7 +59,9 @@ def run(model: str, version: int, console: Console, *, tracking_uri: str | None 
         set_alias(uri, model, alias=CHAMPION, version=version)
         console.print(f"{model} version {version} is {CHAMPION} now (before: {champion or 'none'})", highlight=False)
     else:
-        console.print(f"{model} version {version} is not promoted; {CHAMPION} stays version {champion}", highlight=False)
+        console.print(
+            f"{model} version {version} is not promoted; {CHAMPION} stays version {champion}", highlight=False
+        )
     for reason in verdict.reasons:
         console.print(f"  {reason}", highlight=False)
     return verdict
@@ -75,6 +79,6 @@ def _comparable(
     candidate: tuple[str, Mapping[str, Any]], champion: tuple[str, Mapping[str, Any]]
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     if candidate[0] != champion[0]:
-        message = f"--version: tested on data set {candidate[0]}, the champion on {champion[0]}; --force promotes all the same"
-        raise ConfigError([message])
+        problem = f"--version: tested on data set {candidate[0]}, the champion on {champion[0]}"
+        raise ConfigError([f"{problem}; --force promotes all the same"])
     return candidate[1], champion[1]

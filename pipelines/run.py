@@ -27,7 +27,7 @@ class ClusterConfig(Config):
     """Where the run takes place."""
 
     address: str = "local"
-    """``local`` starts a Ray cluster for this run; ``auto`` joins the one of this machine; ``ray://HOST:10001`` another."""
+    """``local`` starts a cluster for this run, ``auto`` joins the one of this machine, ``ray://HOST:10001`` another."""
     workers: PositiveInt = 2
     """Training processes. Tables are spread over them."""
     cpus_per_worker: PositiveInt = 1

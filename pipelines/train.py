@@ -19,7 +19,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from rich.console import Console
 
 from pipelines.display import TrainingDisplay, final_lines, metrics_table
-from pipelines.monitor import Event, EventBox, Monitor
+from pipelines.monitor import Event, Monitor
 from pipelines.pictures import figures
 from pipelines.quiet import quiet
 from pipelines.run import ClusterConfig, TrainRun
@@ -56,8 +56,14 @@ def train(run: TrainRun, console: Console, *, verbose: bool = False) -> Finished
     tags = {"data_fingerprint": spec, "model": model_kind(run)}
     tree = run.model_dump(mode="json")
     with Run.start(run.tracking, run.run_name or "", params=tree, tags=tags) as tracked:
-        console.print(f"run {tracked.run_id} ({run.run_name}), starting {run.cluster.workers} Ray workers", highlight=False)
-        with cluster(run.cluster, verbose=verbose), TrainingDisplay(console) as display, Monitor(display.show) as monitor:
+        console.print(
+            f"run {tracked.run_id} ({run.run_name}), starting {run.cluster.workers} Ray workers", highlight=False
+        )
+        with (
+            cluster(run.cluster, verbose=verbose),
+            TrainingDisplay(console) as display,
+            Monitor(display.show) as monitor,
+        ):
             launch(run, tracked.run_id, monitor.box, verbose=verbose)
         final = monitor.final
         assert final is not None, "the workers ended without a final report"
@@ -113,7 +119,12 @@ def launch(run: TrainRun, run_id: str, box: Any, *, verbose: bool) -> None:
     storage = Path(tempfile.mkdtemp(prefix="recsys-mtl-ray-"))
     trainer = TorchTrainer(
         ray_worker,
-        train_loop_config={"run": for_workers(run).model_dump(mode="json"), "run_id": run_id, "box": box, "verbose": verbose},
+        train_loop_config={
+            "run": for_workers(run).model_dump(mode="json"),
+            "run_id": run_id,
+            "box": box,
+            "verbose": verbose,
+        },
         scaling_config=ScalingConfig(
             num_workers=config.workers,
             use_gpu=config.gpus_per_worker > 0,
@@ -179,7 +190,9 @@ class Reporter:
         """Report the losses, and tell the driver now and then."""
         if progress.losses:
             values = {f"train/{task}/loss": loss for task, loss in progress.losses.items()}
-            self.log.log(progress.step, values | {"train/rows_per_s": progress.rows_per_s, "train/waiting": progress.waited})
+            self.log.log(
+                progress.step, values | {"train/rows_per_s": progress.rows_per_s, "train/waiting": progress.waited}
+            )
         now = time.monotonic()
         if progress.losses or now - self.sent > SEND_EVERY_S:
             self.sent = now
@@ -198,7 +211,9 @@ def flat(split: str, metrics: Metrics) -> dict[str, float]:
 
 def headline(metrics: Metrics) -> str:
     """Say in one line how good a version is."""
-    return "test split: " + ", ".join(f"{task} AUC {values['auc']:.4f}" for task, values in metrics.items() if "auc" in values)
+    return "test split: " + ", ".join(
+        f"{task} AUC {values['auc']:.4f}" for task, values in metrics.items() if "auc" in values
+    )
 
 
 def report(console: Console, final: Event, run_id: str, run: TrainRun, version: int) -> None:

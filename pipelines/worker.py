@@ -72,7 +72,9 @@ class WorkerProgram:
         sharded = shard(model, self.run.optim.sparse, self.device)
         initialise_tables(sharded, self.run.seed)
         torch.manual_seed(self.run.seed * 1_000_003 + self.worker.rank)  # dropout differs between workers
-        return TrainStep(sharded, self.objective(), self.run.optim.dense, self.run.trainer.total_steps(self.reader.steps))
+        return TrainStep(
+            sharded, self.objective(), self.run.optim.dense, self.run.trainer.total_steps(self.reader.steps)
+        )
 
     def objective(self) -> Objective:
         """Make the run's objective."""

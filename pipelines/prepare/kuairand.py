@@ -115,8 +115,8 @@ class Split:
         # The rebuilt part of the earlier log gives an impression without a tab an invented time of day: one a minute,
         # back from the user's last one. Order by it is right, hours and days by it are not.
         moment = pl.from_epoch(pl.when(pl.col("tab").is_not_null()).then("time_ms"), time_unit="ms")
+        # Beijing, and not by the log's hourmin: it names a later hour in 17 % of the rows, unknown beforehand.
         local = moment.dt.offset_by("8h")
-        # Not the log's hourmin: it lies up to three hours after time_ms, so it may tell when the video ended.
         duration = pl.coalesce(pl.when(pl.col("duration_ms") > 0).then("duration_ms"), pl.col("video_duration"))
         return part.with_columns(
             local.dt.hour().alias("hour"),

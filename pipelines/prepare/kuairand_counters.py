@@ -23,7 +23,7 @@ hundred impressions without a like, where two are the average, would pass for st
 
 WATCH_UPPER_S = 300.0
 """Watch time counts up to five minutes: .28 % of the impressions before 2022-05-02 are longer, up to a quarter of an
-hour, most of them loops and forgotten screens, and would decide every mean and squared error."""
+hour, and these few would decide means and squared errors."""
 
 
 def counter_columns(entity: str) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ class TrainerConfig(Config):
     batch_size: PositiveInt = 4096
     """Rows of a global batch, over all workers: results do not depend on the number of workers."""
     eval_every: PositiveInt | None = None
-    """Steps between evaluations; one at the end of every epoch where it is not given. The end of a run has one always."""
+    """Steps between evaluations; where it is not given there is one an epoch. The end of a run always has one."""
     eval_batch_size: PositiveInt = 8192
     """Rows that each worker scores at a time."""
     select: SelectConfig = SelectConfig()
@@ -198,4 +198,3 @@ class Meter:
         means = {t.name: s / d for t, s, d in zip(self.tasks, sums_T, divisors_T, strict=True) if d > 0}
         weighted = sum(task.weight * means.get(task.name, 0.0) for task in self.tasks)
         return {**means, "total": weighted}
-

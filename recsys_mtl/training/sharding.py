@@ -7,8 +7,10 @@ import torch
 import torch.distributed as dist
 import xxhash
 from torch import Tensor, nn
-from torch.distributed._shard.sharded_tensor import ShardedTensor
-from torch.distributed.optim import _apply_optimizer_in_backward as apply_optimizer_in_backward
+from torch.distributed._shard.sharded_tensor.api import ShardedTensor
+from torch.distributed.optim.apply_optimizer_in_backward import (
+    _apply_optimizer_in_backward as apply_optimizer_in_backward,
+)
 from torchrec.distributed.embedding import EmbeddingCollectionSharder
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
@@ -38,7 +40,7 @@ def shard(model: nn.Module, sparse: SparseConfig, device: torch.device) -> Distr
 
 def sharders() -> list[ModuleSharder[nn.Module]]:
     """Everything of a model that can be sharded."""
-    return [EmbeddingBagCollectionSharder(), EmbeddingCollectionSharder()]  # type: ignore[list-item]
+    return [EmbeddingBagCollectionSharder(), EmbeddingCollectionSharder()]
 
 
 def make_plan(model: nn.Module, world: int, device: torch.device) -> ShardingPlan:
@@ -99,8 +101,8 @@ def gather_weights(model: nn.Module) -> dict[str, Tensor]:
     rank = dist.get_rank()
     for name, weight in model.state_dict().items():
         if isinstance(weight, ShardedTensor):
-            whole = torch.empty(weight.size(), dtype=weight.dtype) if rank == 0 else None
-            weight.gather(dst=0, out=whole)
+            whole = torch.empty(weight.size(), dtype=weight.dtype)
+            weight.gather(dst=0, out=whole if rank == 0 else None)
         else:
             whole = weight.detach().cpu()
         if rank == 0:

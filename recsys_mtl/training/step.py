@@ -45,7 +45,7 @@ class TrainStep:
         divisors_T = all_sum(divisors_T.detach())
         loss = self.objective.combine(sums_T, divisors_T) * world_size()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if self.clip_norm is not None:
             clip_grad_norm_(self.parameters, self.clip_norm)
         self.optimizer.step()

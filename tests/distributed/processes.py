@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from recsys_mtl.data.reader import Worker
 
@@ -17,7 +17,7 @@ TIMEOUT = timedelta(seconds=120)
 
 def run_workers(world: int, directory: Path, work: Callable[..., Any], *args: Any) -> list[Any]:
     """Call ``work(worker, *args)`` in ``world`` processes; return what each of them returned, by rank."""
-    mp.spawn(_entry, (world, free_port(), directory, work, args), nprocs=world, join=True)
+    spawn(_entry, (world, free_port(), directory, work, args), nprocs=world, join=True)  # type: ignore[no-untyped-call]
     return [torch.load(directory / f"result-{rank}.pt", weights_only=False) for rank in range(world)]
 
 

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch.distributed.optim import _apply_optimizer_in_backward as apply_optimizer_in_backward
+from torch.distributed.optim.apply_optimizer_in_backward import (
+    _apply_optimizer_in_backward as apply_optimizer_in_backward,
+)
 
 from recsys_mtl.data.batch import BatchLayout
 from recsys_mtl.data.encode import Encoder
@@ -66,9 +68,7 @@ def unsharded(data: Path, experts: dict[str, Any]) -> dict[str, Any]:
     apply_optimizer_in_backward(optimizer, table_parameters(model), arguments)
     losses = learn(model, data, Worker())
     spec = Encoder.load(data).spec
-    reader = EvalReader(
-        row_groups(data, "valid"), BatchLayout.of(spec, builders.TASKS), batch_size=64, worker=Worker()
-    )
+    reader = EvalReader(row_groups(data, "valid"), BatchLayout.of(spec, builders.TASKS), batch_size=64, worker=Worker())
     metrics = evaluate(model, reader, spec.tasks, torch.device("cpu")).compute()
     return {"losses": losses, "metrics": metrics, "weights": model.state_dict()}
 
@@ -85,7 +85,7 @@ def test_two_workers_learn_what_one_process_learns(tmp_path: Path, experts: dict
     assert first["losses"][-1] < first["losses"][0]
     assert first["weights"].keys() == alone["weights"].keys()
     for name, weight in alone["weights"].items():
-        torch.testing.assert_close(first["weights"][name], weight, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(first["weights"][name], weight, rtol=1e-4, atol=1e-5, msg=name)
     assert second["weights"] == {}
     for task in builders.TASKS:
         assert first["metrics"][task] == pytest.approx(alone["metrics"][task], rel=1e-4, nan_ok=True)

@@ -1,0 +1,121 @@
+"""A run's worker program under plain processes: no Ray, the same numbers for any number of workers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipelines.run import TrainRun
+from pipelines.worker import Trained, WorkerProgram, make_bundle
+from recsys_mtl.bundle import Bundle
+from recsys_mtl.config import validate
+from recsys_mtl.data.reader import Worker
+from recsys_mtl.training.loop import Metrics, Progress
+from serving.golden import verify
+from serving.scorer import Scorer
+from tests import builders
+from tests.distributed.processes import run_workers
+
+pytestmark = pytest.mark.dist
+
+
+class Notes:
+    """A listener that writes down what it hears."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.steps: list[int] = []
+        self.best: list[bool] = []
+
+    def on_step(self, progress: Progress) -> None:
+        self.steps.append(progress.step)
+        self.losses += [progress.losses["total"]] if progress.losses else []
+
+    def on_evaluation(self, step: int, metrics: Metrics, best: bool) -> None:
+        assert set(metrics) == set(builders.TASKS)
+        assert step == self.steps[-1]
+        self.best.append(best)
+
+
+def make_run(data: Path, **trainer: Any) -> TrainRun:
+    tree = {
+        "data": {"path": str(data)},
+        "model": builders.MODEL,
+        "trainer": {"batch_size": 64, "eval_batch_size": 50, "epochs": 3, **trainer},
+        "optim": {"dense": {"lr": 0.01, "warmup_steps": 3}},
+        "run_name": "test",
+    }
+    return validate(TrainRun, tree)
+
+
+def work(worker: Worker, run: TrainRun, directory: Path) -> dict[str, Any]:
+    notes = Notes()
+    trained = WorkerProgram(run, worker, torch.device("cpu")).train(notes)
+    if worker.rank == 0:
+        make_bundle(run, trained, directory / "bundle", run_id="none")
+    return {"notes": notes, **shown(trained)}
+
+
+def shown(trained: Trained) -> dict[str, Any]:
+    outcome = trained.outcome
+    return {
+        "test": trained.test.compute(),
+        "weights": dict(trained.weights),
+        "best_step": outcome.best_step,
+        "steps": outcome.steps,
+        "stopped_early": outcome.stopped_early,
+    }
+
+
+def do(tmp_path: Path, world: int, name: str, **trainer: Any) -> dict[str, Any]:
+    data = tmp_path / "data"
+    if not data.exists():
+        builders.prepared(data, rows=800)
+    directory = tmp_path / name
+    directory.mkdir()
+    first, *others = run_workers(world, directory, work, make_run(data, **trainer), directory)
+    for other in others:
+        assert same(first["test"], other["test"])
+    return first  # type: ignore[no-any-return]
+
+
+def same(one: Metrics, other: Metrics, rel: float = 1e-9) -> bool:
+    return all(other[task] == pytest.approx(values, rel=rel, nan_ok=True) for task, values in one.items())
+
+
+def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+    one, two = do(tmp_path, 1, "one"), do(tmp_path, 2, "two")
+    assert one["notes"].losses == pytest.approx(two["notes"].losses, rel=1e-4)
+    assert same(one["test"], two["test"], rel=2e-3)
+    assert one["steps"] == two["steps"] == 39
+    for name, weight in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], weight, rtol=1e-2, atol=1e-4, msg=name)
+
+
+def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:
+    first, again = do(tmp_path, 2, "first", epochs=1), do(tmp_path, 2, "again", epochs=1)
+    assert first["notes"].losses == again["notes"].losses
+    assert first["weights"].keys() == again["weights"].keys()
+    assert all(torch.equal(first["weights"][name], again["weights"][name]) for name in first["weights"])
+
+
+def test_the_bundle_holds_the_best_weights_and_scores_as_evaluated(tmp_path: Path) -> None:
+    result = do(tmp_path, 2, "run", eval_every=5, select={"metric": "logloss", "mode": "min", "tasks": ["click"]})
+    bundle = Bundle.load(tmp_path / "run" / "bundle")
+    weights = bundle.model.state_dict()
+    assert all(torch.equal(weights[name], result["weights"][name]) for name in weights)
+    assert sum(result["notes"].best) >= 2
+    assert result["best_step"] == [s for s in range(1, 40) if s % 5 == 0 or s == 39][last_true(result["notes"].best)]
+    assert verify(Scorer(bundle)) > 0
+
+
+def test_a_run_stops_when_the_metric_no_longer_improves(tmp_path: Path) -> None:
+    # the count of known rows never changes, so that every evaluation after the first fails to improve it
+    result = do(tmp_path, 1, "run", epochs=50, eval_every=2, select={"metric": "click/rows", "patience": 2})
+    assert result["stopped_early"]
+    assert (result["steps"], result["best_step"]) == (8, 2)
+
+
+def last_true(flags: list[bool]) -> int:
+    return max(i for i, flag in enumerate(flags) if flag)
