@@ -37,6 +37,8 @@ class CardFacts:
     """``calibration.json``: the calibrator of each task."""
     metrics: Mapping[str, Split]
     """By split and task, measured on the bundle's weights; the last split is the one to judge by."""
+    calibrated: bool = False
+    """Whether the metrics are those of calibrated probabilities, as they are served."""
 
 
 def model_card(name: str, facts: CardFacts) -> str:
@@ -101,7 +103,8 @@ def _calibration(facts: CardFacts) -> list[str]:
     names = [task["name"] for task in facts.tasks if task["kind"] == "binary"]
     lines = [f"- `{name}`: {_calibrator(fitted.get(name, {'kind': 'identity'}))}" for name in names]
     measured = _measured(facts, split, "binary", CALIBRATION_COLUMNS, counts=("rows", "positives"))
-    return ["\n".join(lines), f"On {split}:", *measured] if names else ["No task is a probability."]
+    state = "as served" if facts.calibrated or not fitted else "of the model's own probabilities, before calibration"
+    return ["\n".join(lines), f"On {split}, {state}:", *measured] if names else ["No task is a probability."]
 
 
 def _calibrator(settings: Tree) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys_mtl.config import ConfigError
-from recsys_mtl.tracking.store import absolute, check, hide_passwords, require_reachable
+from recsys_mtl.tracking.store import absolute, hide_passwords, problem_of, require_reachable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,9 @@ def connect(uri: str, *, create: bool = False) -> "MlflowClient":
     Raises:
         ConfigError: no such store, or it cannot be reached.
     """
-    uri = absolute(check(uri))
+    if problem := problem_of(uri):
+        raise ConfigError([problem])
+    uri = absolute(uri)
     require_reachable(uri, create=create)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)

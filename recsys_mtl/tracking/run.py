@@ -88,6 +88,8 @@ class Run(RunHandle):
             logger.exception("run %s: its end could not be recorded", self.run_id)
 
     def _end(self, status: Status) -> None:
+        atexit.unregister(self._end)
+        atexit.register(self._end, status)  # another try when the process ends, if the server is away now
         self.client.set_terminated(self.run_id, status)
         atexit.unregister(self._end)
 

@@ -25,23 +25,18 @@ PATIENCE_SECONDS = 10.0
 """How long a server may refuse connections, as it does while it restarts."""
 
 
-def check(uri: str) -> str:
-    """Return ``uri`` if it is of a kind that MLflow still writes to.
-
-    Raises:
-        ConfigError: a folder, an in-memory database, or something unknown.
-    """
+def problem_of(uri: str) -> str | None:
+    """Say why MLflow does not write to such a store, and what to use instead; None where it does."""
     scheme = urlsplit(uri).scheme.partition("+")[0]
-    problem = None
     if scheme == "file" or (scheme == "" and uri not in {"", "databricks"}):
         problem = "is a folder, and MLflow keeps runs in plain files no longer"
     elif scheme == "sqlite" and (not uri.startswith(SQLITE) or sqlite_path(uri).name in {"", ":memory:"}):
         problem = "names no file that several processes could share"
     elif scheme not in {*PORTS, "sqlite", "databricks"} and uri != "databricks":
         problem = "is no store that MLflow knows"
-    if problem:
-        raise ConfigError([f"{hide_passwords(uri)!r} {problem}: use {ALLOWED}"])
-    return uri
+    else:
+        return None
+    return f"{hide_passwords(uri)!r} {problem}: use {ALLOWED}"
 
 
 class TrackingConfig(Config):
@@ -55,7 +50,9 @@ class TrackingConfig(Config):
     @field_validator("uri")
     @classmethod
     def _is_a_store(cls, uri: str) -> str:
-        return check(uri)
+        if problem := problem_of(uri):
+            raise ValueError(problem)
+        return uri
 
     @property
     def absolute_uri(self) -> str:
@@ -126,7 +123,7 @@ def _call(parts: SplitResult, uri: str) -> None:
         try:
             socket.create_connection(address, timeout=PATIENCE_SECONDS).close()
         except ConnectionRefusedError as error:
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 raise ConfigError([f"{hide_passwords(uri)}: nobody answers there: {error.strerror}"]) from None
             time.sleep(0.5)
         except OSError as error:

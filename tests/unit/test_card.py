@@ -83,7 +83,12 @@ def test_metrics_stand_beside_the_counts_that_they_rest_on() -> None:
     assert row(card, "### valid", "`is_click`")[2] == "0.7000"
     assert row(card, "### test", "`is_hate`") == ["1,000", "0", "–", "–", "–", "–", "–"]
     assert row(card, "### test", "`watch`") == ["0", "–", "–", "–", "–"]
-    assert row(card, "On test:", "`is_buy`") == ["1,250", "99", "1.0300", "0.0021"]
+    assert row(card, "On test, of the model's own probabilities, before calibration:", "`is_buy`") == [
+        "1,250",
+        "99",
+        "1.0300",
+        "0.0021",
+    ]
 
 
 def test_data_sizes_and_origin_are_in_the_card() -> None:
@@ -96,6 +101,11 @@ def test_data_sizes_and_origin_are_in_the_card() -> None:
     assert row(card, "## Origin", "git commit") == ["f00d-dirty"]
     assert "- `is_click`: platt (slope 1.1, intercept -0.25)\n- `is_buy`: identity\n" in card
     assert "recsys-mtl serve --model 'models:/recsys-mtl@champion'" in card
+
+
+def test_card_says_whether_calibration_was_measured_as_served() -> None:
+    assert "On test, as served:" in model_card("m", replace(FACTS, calibrated=True))
+    assert "On test, as served:" in model_card("m", replace(FACTS, calibration={"tasks": {}}))
 
 
 def test_limits_follow_from_the_numbers() -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_gates_show_means_with_deviation_and_no_access_as_blank(tmp_path: Path) 
     assert texts(figure) == ["0.25", "±0.01", "0.75", "±0.02", "0.40", "±0.03", "0.60", "±0.04"]
     places = [text.get_position()[0] for text in axes.texts[::2]]
     assert places == [0.5, 2.5, 1.5, 2.5]
-    drawn = np.ma.filled(axes.collections[0].get_array(), np.nan)
+    drawn: np.ndarray[Any, Any] = np.ma.filled(np.ma.asanyarray(axes.collections[0].get_array()), np.nan)
     np.testing.assert_array_equal(drawn, [[0.25, np.nan, 0.75], [np.nan, 0.4, 0.6]])
     assert rendered(figure, tmp_path).std() > 0.05
 

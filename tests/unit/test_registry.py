@@ -1,0 +1,238 @@
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from recsys_mtl import registry
+from recsys_mtl.config import ConfigError, load
+from recsys_mtl.registry import RegistryConfig
+from recsys_mtl.tracking import MetricLog, Run, TrackingConfig, connect, store
+
+FILES = {"model.yaml": "model: {}", "vocab/item.txt": "1 2 3"}
+SERVER_START_SECONDS = 90
+
+
+def trained(tracking: TrackingConfig, folder: Path, files: Mapping[str, str] = FILES) -> str:
+    """Finish a run that leaves a bundle; return its id."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    with Run.start(tracking, "trained", params={}, tags={}) as run:
+        run.log_artifacts(folder, "bundle")
+    return run.run_id
+
+
+def registered(tracking: TrackingConfig, folder: Path, name: str, alias: str = "challenger") -> tuple[str, int]:
+    run_id = trained(tracking, folder)
+    config = RegistryConfig(name=name, alias=alias)
+    version = registry.register(
+        tracking.uri, run_id, registry=config, description="AUC 0.7", tags={"fingerprint": "abc"}
+    )
+    return run_id, version
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_registered_bundle_is_fetched_by_alias_version_and_run(tracking: TrackingConfig, tmp_path: Path) -> None:
+    run_id, version = registered(tracking, tmp_path / "bundle", "ranker")
+    addresses = ("models:/ranker@challenger", f"models:/ranker/{version}", f"runs:/{run_id}/bundle")
+    fetched = [registry.fetch(uri, tracking.uri, into=tmp_path / "cache") for uri in addresses]
+    assert [contents(one.path) for one in fetched] == [FILES] * 3
+    assert [(one.place.name, one.place.version, one.place.run_id) for one in fetched] == [
+        ("ranker", 1, run_id),
+        ("ranker", 1, run_id),
+        ("trained", None, run_id),
+    ]
+    assert len({one.path for one in fetched}) == 2
+    made = connect(tracking.uri).get_model_version("ranker", str(version))
+    assert (made.description, made.tags, made.status) == ("AUC 0.7", {"fingerprint": "abc"}, "READY")
+
+
+def test_a_copy_is_not_fetched_again(tracking: TrackingConfig, tmp_path: Path) -> None:
+    run_id, _ = registered(tracking, tmp_path / "bundle", "cached")
+    first = registry.fetch("models:/cached@challenger", tracking.uri, into=tmp_path / "cache")
+    shutil.rmtree(store.sqlite_path(tracking.uri).parent / "artifacts" / run_id)
+    assert registry.fetch("models:/cached@challenger", tracking.uri, into=tmp_path / "cache") == first
+    assert contents(first.path) == FILES
+
+
+def test_an_alias_that_moved_is_fetched_from_its_new_place(tracking: TrackingConfig, tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        run_id = trained(tracking, tmp_path / text, {"model.yaml": text})
+        registry.register(tracking.uri, run_id, registry=RegistryConfig(name="moved"), description="", tags={})
+        fetched = registry.fetch("models:/moved@challenger", tracking.uri, into=tmp_path / "cache")
+        assert contents(fetched.path) == {"model.yaml": text}
+
+
+def test_files_of_an_unfinished_run_are_fetched_anew(tracking: TrackingConfig, tmp_path: Path) -> None:
+    run_id = trained(tracking, tmp_path / "bundle")
+    client = connect(tracking.uri)
+    client.update_run(run_id, status="RUNNING")
+    first = registry.fetch(f"runs:/{run_id}/bundle", tracking.uri, into=tmp_path / "cache")
+    client.log_text(run_id, "model: {changed: 1}", "bundle/model.yaml")
+    second = registry.fetch(f"runs:/{run_id}/bundle", tracking.uri, into=tmp_path / "cache")
+    assert first.path == second.path
+    assert contents(second.path) == FILES | {"model.yaml": "model: {changed: 1}"}
+
+
+def test_two_processes_may_fetch_at_once(tracking: TrackingConfig, tmp_path: Path) -> None:
+    registered(tracking, tmp_path / "bundle", "shared")
+    with ThreadPoolExecutor(4) as pool:
+        fetched = list(
+            pool.map(lambda _: registry.fetch("models:/shared/1", tracking.uri, into=tmp_path / "cache"), range(4))
+        )
+    assert len({one.path for one in fetched}) == 1
+    assert contents(tmp_path / "cache" / "shared") == {f"{fetched[0].path.name}/{name}": FILES[name] for name in FILES}
+
+
+def test_a_failed_download_leaves_nothing(tracking: TrackingConfig, tmp_path: Path) -> None:
+    run_id, _ = registered(tracking, tmp_path / "bundle", "lost")
+    shutil.rmtree(store.sqlite_path(tracking.uri).parent / "artifacts" / run_id)
+    with pytest.raises(ConfigError, match=r"^models:/lost@challenger: "):
+        registry.fetch("models:/lost@challenger", tracking.uri, into=tmp_path / "cache")
+    assert list((tmp_path / "cache" / "lost").iterdir()) == []
+
+
+def test_a_local_directory_is_used_where_it_is(tracking: TrackingConfig, tmp_path: Path) -> None:
+    fetched = registry.fetch(str(tmp_path), tracking.uri, into=tmp_path / "cache")
+    assert (fetched.path, fetched.place.name, fetched.place.version) == (tmp_path, tmp_path.name, None)
+
+
+def test_a_registry_that_is_set_up_anew_does_not_serve_old_copies() -> None:
+    old, new = (registry.BundlePlace("m", 1, run_id, f"runs:/{run_id}/bundle", True) for run_id in ("a", "b"))
+    foreign = registry.BundlePlace("m", 1, None, "s3://bucket/model", True)
+    assert len({old.folder, new.folder, foreign.folder}) == 3
+
+
+def test_a_missing_bundle_is_named_with_what_there_is(tracking: TrackingConfig, tmp_path: Path) -> None:
+    registered(tracking, tmp_path / "bundle", "known")
+    run_id, _ = registered(tracking, tmp_path / "bundle", "known", alias="champion")
+    there = r"aliases: challenger -> 1, champion -> 2; versions: 1, 2$"
+    problems = {
+        "models:/unknown@champion": r"no registered model 'unknown'; there are: .*known",
+        "models:/known@best": rf"model 'known' has no alias 'best'; {there}",
+        "models:/known/7": rf"model 'known' has no version 7; {there}",
+        "models:/known": r"there is no such bundle; expected models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN_ID/",
+        "runs:/0123/bundle": r"Run with id=0123 not found",
+        f"runs:/{run_id}/nothing": r".*nothing",
+        str(tmp_path / "nothing"): r"there is no such bundle; expected .* or a directory",
+    }
+    for uri, problem in problems.items():
+        with pytest.raises(ConfigError, match=f"^{uri}: {problem}"):
+            registry.fetch(uri, tracking.uri, into=tmp_path / "cache")
+
+
+def test_a_run_without_a_bundle_registers_nothing(tracking: TrackingConfig) -> None:
+    with Run.start(tracking, "empty", params={}, tags={}) as run:
+        pass
+    config = RegistryConfig(name="empty")
+    with pytest.raises(ConfigError, match=f"run {run.run_id}: it has no files under 'bundle' to register"):
+        registry.register(tracking.uri, run.run_id, registry=config, description="", tags={})
+    with pytest.raises(ConfigError, match="model 'empty'"):
+        registry.aliases(tracking.uri, "empty")
+
+
+def test_a_run_that_registers_twice_has_one_version(tracking: TrackingConfig, tmp_path: Path) -> None:
+    run_id, version = registered(tracking, tmp_path / "bundle", "once")
+    config = RegistryConfig(name="once")
+    assert registry.register(tracking.uri, run_id, registry=config, description="", tags={}) == version
+    assert registry.aliases(tracking.uri, "once") == {"challenger": version}
+
+
+def test_aliases_move_and_remember_their_way(tracking: TrackingConfig, tmp_path: Path) -> None:
+    for _ in range(2):
+        registered(tracking, tmp_path / "bundle", "moving")
+    moves = [registry.set_alias(tracking.uri, "moving", alias="champion", version=version) for version in (1, 2, 2, 1)]
+    assert moves == [None, 1, 2, 2]
+    assert registry.aliases(tracking.uri, "moving") == {"challenger": 2, "champion": 1}
+    history = registry.alias_moves(tracking.uri, "moving", alias="champion")
+    assert [(move.version, move.before) for move in history] == [(1, None), (2, 1), (1, 2)]
+    assert registry.alias_moves(tracking.uri, "moving", alias="unheard") == []
+    with pytest.raises(ConfigError, match="model 'moving' has no version 9"):
+        registry.set_alias(tracking.uri, "moving", alias="champion", version=9)
+    assert registry.aliases(tracking.uri, "moving")["champion"] == 1
+
+
+@pytest.mark.parametrize("setting", ["alias=latest", "alias=v12", "alias='my best'", "name=a/b", "name=a@b", "name=''"])
+def test_names_that_an_address_cannot_hold_are_refused(setting: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{setting.partition('=')[0]}: "):
+        load(RegistryConfig, [setting])
+
+
+@contextmanager
+def server(folder: Path, port: int) -> Iterator[str]:
+    """Run MLflow's own server on loopback; its children share a process group, which ends with the block."""
+    arguments = [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        str(folder / "files"),
+    ]
+    command = [sys.executable, "-m", "mlflow", "server", *arguments, "--host", "127.0.0.1", "--port", str(port)]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "--workers", "1"], stdout=log, stderr=log, env=environment, start_new_session=True
+        )
+    try:
+        wait_for(f"http://127.0.0.1:{port}", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + SERVER_START_SECONDS
+    while True:
+        try:
+            urllib.request.urlopen(f"{address}/health", timeout=5).close()
+        except OSError:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        else:
+            return
+
+
+@pytest.mark.slow
+def test_everything_works_on_a_tracking_server(
+    tracking: TrackingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(tracking.uri, create=True)
+    shutil.copy(store.sqlite_path(tracking.uri), tmp_path / "mlflow.db")  # a new one would be migrated for seconds
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with server(tmp_path, port) as uri:
+        remote = TrackingConfig(uri=uri, experiment="on the server")
+        run_id, version = registered(remote, tmp_path / "bundle", "remote")
+        with MetricLog(uri, run_id) as log:
+            log.log(5, {"valid/is_click/auc": 0.75})
+        with MetricLog(uri, run_id) as log:
+            log.log(5, {"valid/is_click/auc": 0.25})
+        assert [point.value for point in log.client.get_metric_history(run_id, "valid/is_click/auc")] == [0.75]
+        assert log.client.get_run(run_id).info.artifact_uri.startswith("mlflow-artifacts:")
+        fetched = registry.fetch("models:/remote@challenger", uri, into=tmp_path / "cache")
+        assert (contents(fetched.path), fetched.place.version) == (FILES, version)
+        registry.set_alias(uri, "remote", alias="champion", version=version)
+        assert registry.aliases(uri, "remote") == {"challenger": version, "champion": version}
+        with pytest.raises(
+            ConfigError, match="model 'remote' has no alias 'best'; aliases: challenger -> 1, champion -> 1"
+        ):
+            registry.describe("models:/remote@best", uri)
+    monkeypatch.setattr(store, "PATIENCE_SECONDS", 0.5)
+    with pytest.raises(ConfigError, match="nobody answers there"):
+        registry.describe("models:/remote@champion", uri)
