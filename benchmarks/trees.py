@@ -43,7 +43,7 @@ def tree_metrics(data: Path, tasks: tuple[str, ...], seed: int) -> dict[str, dic
 def fit_predict(task: Task, inputs: Floats, labels_N: Floats, held_out: Floats, seed: int) -> Floats:
     """Return the logits of an event, or amounts in their natural unit, for the held-out rows."""
     known = np.isfinite(labels_N)
-    settings = {"max_iter": 500, "learning_rate": 0.05, "max_leaf_nodes": 63, "min_samples_leaf": 50}
+    settings = {"max_iter": 300, "learning_rate": 0.1, "min_samples_leaf": 50}
     settings |= {"early_stopping": True, "validation_fraction": 0.1, "n_iter_no_change": 20, "random_state": seed}
     if isinstance(task, RegressionTask):
         amounts = labels_N[known] if task.upper is None else labels_N[known].clip(max=task.upper)

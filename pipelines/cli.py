@@ -117,9 +117,13 @@ def train_command(sources: Sources, verbose: Verbose = False) -> None:
 
     quiet(verbose)
     from pipelines.run import TrainRun
-    from pipelines.train import train
+    from pipelines.train import RunFailedError, train
 
-    train(load(TrainRun, sources), console, verbose=verbose)
+    try:
+        train(load(TrainRun, sources), console, verbose=verbose)
+    except RunFailedError as error:
+        errors.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from None
 
 
 @app.command("schema")

@@ -17,7 +17,7 @@ class Event:
     """Something that the first worker tells the driver."""
 
     kind: str
-    """``stage``, ``progress``, ``evaluation`` or ``final``."""
+    """``stage``, ``progress``, ``evaluation``, ``problem`` or ``final``."""
     step: int = 0
     total_steps: int = 0
     rows_per_s: float = 0.0
@@ -61,6 +61,8 @@ class Monitor:
         self.box: Any = ray.remote(EventBox).options(num_cpus=0, max_restarts=-1).remote()
         self.show = show
         self.final: Event | None = None
+        self.problems: list[str] = []
+        """What workers found that the user can mend."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="monitor")
 
@@ -85,4 +87,6 @@ class Monitor:
         for event in events:
             if event.kind == "final":
                 self.final = event
+            elif event.kind == "problem" and event.text not in self.problems:
+                self.problems.append(event.text)
             self.show(event)

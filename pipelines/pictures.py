@@ -5,15 +5,31 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pipelines.worker import Trained
 from recsys_mtl.metrics.bank import MetricBank
-from recsys_mtl.plots import reliability_figure, roc_figure
+from recsys_mtl.plots import gate_figure, reliability_figure, roc_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def figures(bank: MetricBank, split: str = "test") -> "Iterator[tuple[str, Figure]]":
-    """Draw ROC curves and reliability of all events of a split, each with its file name."""
+def figures(trained: Trained) -> "Iterator[tuple[str, Figure]]":
+    """Draw what the test split shows, each picture with its file name."""
+    yield from event_figures(trained.test, "test")
+    for gate in trained.gates:
+        title = f"Gate weights of {gate.name}, mean ± sd over {gate.rows:,} rows"
+        picture = gate_figure(
+            gate.mean_TE.cpu().numpy(),
+            gate.std_TE.cpu().numpy(),
+            readers=gate.readers,
+            experts=gate.experts,
+            title=title,
+        )
+        yield f"plots/gates/{gate.name}.png", picture
+
+
+def event_figures(bank: MetricBank, split: str) -> "Iterator[tuple[str, Figure]]":
+    """Draw ROC curves and reliability of all events of a split."""
     metrics = bank.compute()
     tasks = bank.binary.tasks
     if not tasks:

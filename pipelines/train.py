@@ -16,6 +16,7 @@ import ray.train
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError
 from rich.console import Console
 
 from pipelines.display import TrainingDisplay, final_lines, metrics_table
@@ -31,6 +32,8 @@ from recsys_mtl.tracking import MetricLog, Run
 from recsys_mtl.training.loop import Metrics, Progress
 
 SEND_EVERY_S = 0.5
+ERROR_FILE = "error.txt"
+"""Where a failed run keeps the traceback, among its files."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +62,39 @@ def train(run: TrainRun, console: Console, *, verbose: bool = False) -> Finished
         console.print(
             f"run {tracked.run_id} ({run.run_name}), starting {run.cluster.workers} Ray workers", highlight=False
         )
-        with (
-            cluster(run.cluster, verbose=verbose),
-            TrainingDisplay(console) as display,
-            Monitor(display.show) as monitor,
-        ):
-            launch(run, tracked.run_id, monitor.box, verbose=verbose)
-        final = monitor.final
-        assert final is not None, "the workers ended without a final report"
+        final = run_workers(run, tracked, console, verbose=verbose)
         version = register(
             run.tracking.uri, tracked.run_id, registry=run.registry, description=headline(final.metrics), tags=tags
         )
     report(console, final, tracked.run_id, run, version)
     return Finished(tracked.run_id, run.registry.name, version, final.metrics, final.extra)
+
+
+def run_workers(run: TrainRun, tracked: Run, console: Console, *, verbose: bool) -> Event:
+    """Run the workers to their end, showing what they do; return their final report.
+
+    Raises:
+        ConfigError: a worker found something that the user can mend, such as a damaged file.
+        RunFailedError: anything else; the run keeps the traceback.
+    """
+    with cluster(run.cluster, verbose=verbose), TrainingDisplay(console) as display:
+        monitor = Monitor(display.show)
+        try:
+            with monitor:
+                launch(run, tracked.run_id, monitor.box, verbose=verbose)
+        except TrainingFailedError as error:
+            tracked.log_text(str(error), ERROR_FILE)
+            if monitor.problems:
+                raise ConfigError(monitor.problems) from None
+            last = str(error).strip().splitlines()[-1]
+            raise RunFailedError(f"run {tracked.run_id}: {last} (traceback: {ERROR_FILE} among its files)") from None
+    if monitor.final is None:
+        raise RunFailedError(f"run {tracked.run_id}: the workers ended without a final report")
+    return monitor.final
+
+
+class RunFailedError(Exception):
+    """A run that did not get to its end, for a reason that is not the user's."""
 
 
 def preflight(run: TrainRun) -> str:
@@ -150,6 +173,15 @@ def for_workers(run: TrainRun) -> TrainRun:
 def ray_worker(config: dict[str, Any]) -> None:
     """Be one worker of a run: what Ray calls in each process."""
     quiet(config["verbose"])
+    try:
+        _work(config)
+    except ConfigError as error:
+        for problem in error.problems:
+            ray.get(config["box"].put.remote(Event("problem", text=problem)))
+        raise
+
+
+def _work(config: dict[str, Any]) -> None:
     run = TrainRun.model_validate(config["run"])
     context = ray.train.get_context()
     worker = Worker(context.get_world_rank(), context.get_world_size())
@@ -164,7 +196,7 @@ def ray_worker(config: dict[str, Any]) -> None:
                 log.log_artifacts(Path(directory), "bundle")
             test = trained.test.compute()
             log.log(trained.outcome.best_step, flat("test", test))
-            for path, figure in figures(trained.test):
+            for path, figure in figures(trained):
                 log.log_figure(figure, path)
             ray.get(config["box"].put.remote(Event("final", metrics=test, extra=vars(trained.outcome))))
 

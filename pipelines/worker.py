@@ -16,9 +16,12 @@ from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.reader import EvalReader, TrainReader, Worker
 from recsys_mtl.data.shards import row_groups
 from recsys_mtl.data.spec import Spec
+from recsys_mtl.gates import GateRecord, record_gates
 from recsys_mtl.metrics.bank import MetricBank
+from recsys_mtl.metrics.reduction import sum_over_workers_
 from recsys_mtl.objectives.losses import Objective
 from recsys_mtl.tasks import Task
+from recsys_mtl.tracking.store import hide_passwords
 from recsys_mtl.training.evaluate import evaluate
 from recsys_mtl.training.loop import Listener, Outcome, Trainer
 from recsys_mtl.training.sharding import gather_weights, initialise_tables, shard
@@ -30,8 +33,12 @@ class Trained:
     """What a run has to show; the same on every worker, but for the weights, which rank 0 alone has."""
 
     outcome: Outcome
+    calibration: Calibration
+    """Fitted on validation; both banks measure calibrated scores, as they are served."""
     valid: MetricBank
     test: MetricBank
+    gates: tuple[GateRecord, ...]
+    """Of the test split."""
     weights: Mapping[str, torch.Tensor]
     tasks: tuple[Task, ...]
     spec: Spec
@@ -61,8 +68,13 @@ class WorkerProgram:
         outcome = Trainer(
             self.run.trainer, step, self.reader, lambda: self._evaluate(step, "valid").compute(), listener
         ).fit()
-        valid, test = self._evaluate(step, "valid"), self._evaluate(step, "test")
-        return Trained(outcome, valid, test, gather_weights(step.model), self.tasks, self.spec)
+        calibration = calibrate(self._evaluate(step, "valid"))
+        valid = self._evaluate(step, "valid", calibration)
+        with record_gates(step.model) as gates:
+            test = self._evaluate(step, "test", calibration)
+        sum_over_workers_([tensor for gate in gates for tensor in gate.state().values()])
+        weights = gather_weights(step.model)
+        return Trained(outcome, calibration, valid, test, gates, weights, self.tasks, self.spec)
 
     def _build_step(self) -> TrainStep:
         torch.manual_seed(self.run.seed)
@@ -80,20 +92,20 @@ class WorkerProgram:
         """Make the run's objective."""
         return self.run.objective.build(self.tasks).to(self.device)
 
-    def _evaluate(self, step: TrainStep, split: str) -> MetricBank:
+    def _evaluate(self, step: TrainStep, split: str, calibration: Calibration | None = None) -> MetricBank:
         batch_size = self.run.trainer.eval_batch_size
         reader = EvalReader(row_groups(self.data, split), self.layout, batch_size=batch_size, worker=self.worker)
-        return evaluate(step.model, reader, self.tasks, self.device)
+        return evaluate(step.model, reader, self.tasks, self.device, calibration)
 
 
 def make_bundle(run: TrainRun, trained: Trained, directory: Path, *, run_id: str) -> None:
     """Write the bundle of a finished run."""
     data = Path(run.data.path)
-    manifest = Manifest(
-        model=run.model, tasks=trained.tasks, fingerprint=trained.spec.fingerprint, run=run.model_dump(mode="json")
-    )
+    tree = run.model_dump(mode="json")
+    tree["tracking"]["uri"] = hide_passwords(run.tracking.uri)
+    manifest = Manifest(model=run.model, tasks=trained.tasks, fingerprint=trained.spec.fingerprint, run=tree)
     metrics = {"valid": trained.valid.compute(), "test": trained.test.compute()}
-    calibration = calibrate(trained.valid)
+    calibration = trained.calibration
     facts = CardFacts(
         run={"run_id": run_id, "run_name": run.run_name, "seed": run.seed, "steps": trained.outcome.best_step},
         data=json.loads((data / "stats.json").read_text(encoding="utf-8")),
@@ -102,6 +114,7 @@ def make_bundle(run: TrainRun, trained: Trained, directory: Path, *, run_id: str
         parameters=parameters(trained.weights),
         calibration=calibration.model_dump(mode="json"),
         metrics=metrics,
+        calibrated=True,
     )
     card = model_card(run.registry.name, facts)
     write_bundle(directory, trained.weights, manifest, data=data, calibration=calibration, metrics=metrics, card=card)

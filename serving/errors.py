@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 MOST_PROBLEMS = 20
 """Problems that one answer lists; a mistake in a thousand candidates need not be told a thousand times."""
-LONGEST_MESSAGE = 500
+LONGEST_MESSAGE, LONGEST_NAME = 500, 100
 
 
 class Problem(BaseModel):
@@ -51,9 +51,10 @@ def answer(status: int, problems: Iterable[Problem], headers: Mapping[str, str] 
 
 def problem(loc: Sequence[str | int], msg: str, kind: str) -> Problem:
     """Write the place into the message too, in the way that the command line does: ``path: message``."""
-    path = ".".join(str(part) for part in loc[1:])
+    place = tuple(part[:LONGEST_NAME] if isinstance(part, str) else part for part in loc)
+    path = ".".join(str(part) for part in place[1:])
     text = f"{path}: {msg}" if path else msg
-    return Problem(loc=tuple(loc), msg=text[:LONGEST_MESSAGE], type=kind)
+    return Problem(loc=place, msg=text[:LONGEST_MESSAGE], type=kind)
 
 
 async def on_validation_error(_: Request, error: Exception) -> JSONResponse:

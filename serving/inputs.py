@@ -39,9 +39,9 @@ class Part:
     """Column of the data set that identifies the user or the item."""
 
     def unknown(self, names: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Yield every name that means nothing here, with a message."""
+        """Yield names that mean nothing here, with a message; not more of them than an answer lists."""
         allowed = {*self.columns, *filter(None, (self.alias, self.key))}
-        for name in set(names) - allowed:
+        for name in sorted(set(names) - allowed)[:MOST_PROBLEMS]:
             close = get_close_matches(name[:64], allowed, 1)
             yield name, f"unknown feature; did you mean {close[0]!r}?" if close else "unknown feature"
 
@@ -59,9 +59,11 @@ class Inputs:
     def __init__(self, schema: Schema) -> None:
         types = cell_types(schema)
         columns = {entity: {name: types[name] for name in names} for entity, names in columns_by_entity(schema).items()}
-        self.user = Part(columns["user"], USER_ID, schema.group)
+        others = columns["context"] | columns["item"]
+        self.user = Part(columns["user"], USER_ID, schema.group if schema.group not in others else None)
         self.context = Part(columns["context"], None, None)
-        self.candidate = Part(columns["item"], ITEM_ID, schema.item)
+        others = columns["user"] | columns["context"]
+        self.candidate = Part(columns["item"], ITEM_ID, schema.item if schema.item not in others else None)
 
     def check_names(self, request: ScoreRequest) -> None:
         """Refuse features that the model does not know: a misspelt one would silently count as missing.
@@ -86,12 +88,12 @@ class Inputs:
             RequestError: a value of a type that its feature does not take.
         """
         parts = (
-            ("context", self.context.columns, request.context),
-            ("user", self.user.columns, self.user.values(request.user)),
+            ("context", self.context.columns, request.context, request.context),
+            ("user", self.user.columns, self.user.values(request.user), request.user),
         )
         columns = {
-            name: column([cells[name]], types, in_head(part, name))
-            for part, known, cells in parts
+            name: column([cells[name]], types, in_head(part, name if name in given else USER_ID))
+            for part, known, cells, given in parts
             for name, types in known.items()
             if name in cells
         }

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsys_mtl.bundle import Bundle
-from recsys_mtl.config import ConfigError
 from recsys_mtl.data.golden import columns_by_entity
 from recsys_mtl.data.schema import Entity, Schema, SequenceFeature, column_of
 from recsys_mtl.registry import fetch
@@ -14,9 +13,8 @@ from recsys_mtl.tasks import RegressionTask, Task
 from serving.golden import verify
 from serving.schemas import Input, ModelDescription, ModelName, Objective
 from serving.scorer import Scorer
-from serving.settings import Settings
+from serving.settings import Settings, check_address
 
-REMOTE = ("models:", "runs:")
 PARTS: Mapping[Entity, str] = {"user": "user", "context": "context", "item": "candidates"}
 """Part of the request that carries an entity's raw values."""
 
@@ -67,16 +65,6 @@ def admit(loaded: Loaded) -> Served:
     """
     scorer = Scorer(loaded.bundle)
     return Served(scorer, describe(loaded, golden_requests=verify(scorer)))
-
-
-def check_address(model: str) -> None:
-    """Find what is wrong with the address of a local bundle at once, before a server is started for it.
-
-    Raises:
-        ConfigError: there is no bundle.
-    """
-    if not model.startswith(REMOTE) and not (Path(model) / "model.yaml").is_file():
-        raise ConfigError([f"model: {model!r} is not a bundle's directory: it has no model.yaml"])
 
 
 def content_hash(directory: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 
 from recsys_mtl.config import ConfigError
-from serving.settings import Settings, read_settings
+from serving.settings import Settings, check_address, read_settings
 
 log = logging.getLogger("serving")
 
@@ -24,9 +24,6 @@ def run(**overrides: Any) -> int:
     configure_logging()
     try:
         settings = read_settings(**overrides)
-        # Not at the top: importing torch takes seconds, which a wrong setting need not wait for.
-        from serving.loading import check_address
-
         check_address(settings.model)
         serve(settings)
     except ConfigError as error:
@@ -41,10 +38,11 @@ def serve(settings: Settings) -> None:
     Raises:
         ConfigError: the address cannot be listened on.
     """
+    listener = listen(settings.host, settings.port)
+    # Not at the top: importing torch takes seconds, which a wrong setting need not wait for.
     from serving.app import create_app
 
     quieten()
-    listener = listen(settings.host, settings.port)
     log.info("listening on %s (API at /docs), loading %s", address_of(listener), settings.model)
     config = uvicorn.Config(
         create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS

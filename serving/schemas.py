@@ -1,6 +1,6 @@
 """Bodies of requests and answers."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
@@ -75,6 +75,9 @@ class RankRequest(ScoreRequest):
     """Number of candidates to return, the best ones; all where it is not given."""
 
 
+Status = Literal["loading", "ready", "refused"]
+
+
 class AnswerPart(BaseModel):
     """A part of an answer."""
 
@@ -88,7 +91,7 @@ class ModelName(AnswerPart):
     version: str
 
 
-class FusionName(AnswerPart):
+class FormulaName(AnswerPart):
     """Which formula an answer's scores come from."""
 
     name: str
@@ -111,7 +114,7 @@ class ScoreAnswer(AnswerPart):
     request_id: str
     """The request's ``X-Request-ID``, or one made for it."""
     model: ModelName
-    fusion: FusionName
+    fusion: FormulaName
     candidates: list[ScoredCandidate]
     """In the request's order for ``/v1/score``, best first for ``/v1/rank``; equal scores keep the request's order."""
 
@@ -162,8 +165,7 @@ class Models(AnswerPart):
 class Readiness(AnswerPart):
     """Whether requests can be answered."""
 
-    status: str
-    """``loading``, ``ready`` or ``refused``."""
+    status: Status
     reason: str
     """What is being waited for, or why the model was refused."""
     model: ModelName | None = None

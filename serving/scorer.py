@@ -15,7 +15,7 @@ from recsys_mtl.data.values import FeatureError, first_where
 from recsys_mtl.fusion import Formula, fuse
 from serving.errors import RequestError
 from serving.inputs import Inputs, Place
-from serving.schemas import FusionName, ScoredCandidate, ScoreRequest
+from serving.schemas import FormulaName, ScoredCandidate, ScoreRequest
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Scores:
     item_ids: list[int | str]
     scores_BT: Tensor
     fused_B: Tensor
-    fusion: FusionName
+    fusion: FormulaName
     encoded: pa.Table
     """Inputs of the model, one row per candidate."""
 
@@ -79,7 +79,7 @@ class Scorer:
         fused_B = fuse(formula, scores_BT, self.bundle.tasks)
         return Scores([c.item_id for c in request.candidates], scores_BT, fused_B, fusion, encoded)
 
-    def formula(self, name: str | None) -> tuple[FusionName, Formula]:
+    def formula(self, name: str | None) -> tuple[FormulaName, Formula]:
         """Find the formula that a request asks for.
 
         Raises:
@@ -91,7 +91,7 @@ class Scorer:
             names = ", ".join(sorted(fusions.formulas))
             raise RequestError([(("fusion",), f"no formula of this name; the model has {names}")])
         formula = fusions.formulas[chosen]
-        return FusionName(name=chosen, version=formula.version), formula
+        return FormulaName(name=chosen, version=formula.version), formula
 
     def encode(self, request: ScoreRequest) -> pa.Table:
         """Encode what belongs to the request once and repeat it for every candidate.
@@ -112,7 +112,7 @@ class Scorer:
             with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is refused below
                 encoded = self.bundle.encoder.encode(raw)
         except FeatureError as error:
-            raise RequestError([(place(error.column, error.row), message_of(error))]) from None
+            raise RequestError([(place(error.column, error.row), error.message)]) from None
         for feature, column in self.numbers.items():
             if (row := first_where(~np.isfinite(encoded[feature].to_numpy()))) is not None:
                 raise RequestError([(place(column, row), "the number is too large for the model")])
@@ -125,12 +125,6 @@ class Scorer:
 def place_in_candidates(column: str, row: int | None) -> Place:
     """Say where in the request a raw column's value is."""
     return ("candidates", column) if row is None else ("candidates", row, column)
-
-
-def message_of(error: FeatureError) -> str:
-    """Return what is wrong without the place, which a request names in its own way."""
-    row = "" if error.row is None else f" (row {error.row + 1})"
-    return str(error).removeprefix(f"{error.column}: ").removesuffix(row)
 
 
 def names_of(spec: Spec, *, per_candidate: bool) -> list[str]:

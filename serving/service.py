@@ -1,5 +1,6 @@
 """The service: what the endpoints of one app share."""
 
+import gc
 from collections.abc import Callable
 
 from anyio import CapacityLimiter, to_thread
@@ -52,4 +53,14 @@ class Service:
     def _admitted(self, load: Load) -> Served:
         served = admit(load(self.settings))
         self.metrics.serves(served)
+        spare_the_collector()
         return served
+
+
+def spare_the_collector() -> None:
+    """Keep what stays for good (libraries, model) out of later garbage collections.
+
+    A full collection walks all of it: 0.2 s in which every request waits, several times a minute under load.
+    """
+    gc.collect()
+    gc.freeze()

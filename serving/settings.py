@@ -10,6 +10,7 @@ from recsys_mtl.config import ConfigError, describe
 from recsys_mtl.tracking import TrackingConfig
 
 PREFIX = "RECSYS_MTL_"
+REMOTE = ("models:", "runs:")
 
 
 class Settings(BaseSettings):
@@ -60,3 +61,13 @@ def read_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         problems = error.errors(include_url=False)
         raise ConfigError(PREFIX + describe({**p, "loc": (str(p["loc"][0]).upper(),)}, {}) for p in problems) from None
+
+
+def check_address(model: str) -> None:
+    """Find what is wrong with the address of a local bundle at once, before a server is started for it.
+
+    Raises:
+        ConfigError: there is no bundle.
+    """
+    if not model.startswith(REMOTE) and not (Path(model) / "model.yaml").is_file():
+        raise ConfigError([f"model: {model!r} is not a bundle's directory: it has no model.yaml"])

@@ -3,15 +3,12 @@
 import logging
 import time
 from collections.abc import Callable
-from typing import Literal
 
 from serving.errors import NotReady
 from serving.loading import Served
-from serving.schemas import Readiness
+from serving.schemas import Readiness, Status
 
 log = logging.getLogger(__name__)
-
-Status = Literal["loading", "ready", "refused"]
 
 
 class Slot:

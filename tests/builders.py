@@ -1,10 +1,12 @@
 """One small world for all tests: a data set with every kind of feature and task, and an untrained bundle of it."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
@@ -84,11 +86,11 @@ def raw_table(rows: int, seed: int) -> pa.Table:
 def raw_data(rows: int = 400, seed: int = 0) -> RawData:
     """All splits, each of ``rows`` impressions in two chunks; equal seeds give equal data."""
 
-    def passes(split_seed: int) -> Iterator[pa.Table]:
+    def read(split_seed: int) -> Iterator[pa.Table]:
         for chunk in range(2):
             yield raw_table(rows // 2, 100 * seed + 10 * split_seed + chunk)
 
-    return RawData(schema(), {split: lambda s=s: passes(s) for split, s in SPLIT_SEEDS.items()})  # type: ignore[misc]
+    return RawData(schema(), {split: partial(read, split_seed) for split, split_seed in SPLIT_SEEDS.items()})
 
 
 def prepared(path: Path, *, rows: int = 400, seed: int = 0) -> Spec:
@@ -97,7 +99,7 @@ def prepared(path: Path, *, rows: int = 400, seed: int = 0) -> Spec:
 
 
 def bundle(path: Path, data: Path, *, model: dict[str, Any] | None = None, seed: int = 4) -> Bundle:
-    """Write the bundle of an untrained model of the data set at ``data`` to ``path``; `WEIGHT_SCALE` spreads its scores."""
+    """Write the bundle of an untrained model of the data set at ``data`` to ``path``."""
     encoder = Encoder.load(data)
     config = validate(ModelConfig, MODEL | (model or {}))
     torch.manual_seed(seed)
@@ -113,5 +115,6 @@ def _history(user: int) -> list[int]:
     return [int(user * 3 + k) % ITEMS for k in range(user % 8)]
 
 
-def _with_unknowns(labels: np.ndarray, rng: np.random.Generator) -> pa.Array:  # type: ignore[type-arg]
-    return pa.array(labels, mask=rng.random(len(labels)) < 0.2)
+def _with_unknowns(labels: npt.NDArray[np.float64], rng: np.random.Generator) -> list[float | None]:
+    unknown = rng.random(len(labels)) < 0.2
+    return [None if missing else float(label) for label, missing in zip(labels, unknown, strict=True)]

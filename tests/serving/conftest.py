@@ -3,6 +3,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from recsys_mtl.bundle import Bundle
@@ -13,6 +14,11 @@ from tests import builders
 from tests.serving.world import until_settled
 
 Start = Callable[..., AbstractContextManager[TestClient]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)  # as in the service, and whichever test comes first
 
 
 @pytest.fixture(scope="session")

@@ -69,9 +69,15 @@ def test_an_honest_bundle_reproduces_its_golden_requests(bundle: Bundle) -> None
 @pytest.mark.parametrize(
     ("tamper", "message"),
     [
-        (a_weight, r"expected scores are not reproduced; the worst is request \d+, candidates\.\d+, task \w+: expected "),
+        (
+            a_weight,
+            r"expected scores are not reproduced; the worst is request \d+, candidates\.\d+, task \w+: expected ",
+        ),
         (the_vocabulary, r"expected scores are not reproduced; the worst is request"),
-        (the_calibration, r"expected scores are not reproduced; the worst is request \d+, candidates\.\d+, task like: "),
+        (
+            the_calibration,
+            r"expected scores are not reproduced; the worst is request \d+, candidates\.\d+, task like: ",
+        ),
         (an_expected_score, r"1 of \d+ .* the worst is request 1, candidates\.0, task watch: expected "),
         (all_golden_requests, "no golden request"),
         (a_golden_name, r"golden\.jsonl: request 1: candidates\.0\.length: unknown feature"),

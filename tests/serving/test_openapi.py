@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 import schemathesis
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, settings
-from schemathesis import Case, GenerationMode
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -15,20 +16,79 @@ from schemathesis.specs.openapi.checks import (
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
-described = schemathesis.pytest.from_fixture("api")
+Operations = dict[tuple[str, str], Any]
+
+ROUTES = {("POST", "/v1/rank"), ("POST", "/v1/score"), ("GET", "/v1/models")}
+ROUTES |= {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics")}
 
 
 @pytest.fixture(scope="module")
-def api(client: TestClient) -> Any:
+def operations(client: TestClient) -> Operations:
     schema = schemathesis.openapi.from_asgi("/openapi.json", client.app)
-    schema.config.generation.update(modes=[GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-    return schema
+    results: list[Any] = list(schema.get_all_operations())
+    found = [result.ok() for result in results]
+    return {(operation.method.upper(), operation.path): operation for operation in found}
 
 
-@described.parametrize()
-@settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-def test_whatever_comes_the_answer_is_as_described(case: Case) -> None:
-    case.call_and_validate(checks=CHECKS)
+def test_every_route_is_tried(operations: Operations) -> None:
+    assert set(operations) == ROUTES
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+@pytest.mark.parametrize("path", ["/v1/rank", "/v1/score"])
+def test_whatever_is_posted_the_answer_is_as_described(operations: Operations, path: str, mode: GenerationMode) -> None:
+    @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(operations["POST", path].as_strategy(generation_mode=mode))
+    def post(case: Any) -> None:
+        case.call_and_validate(checks=CHECKS)
+
+    post()
+
+
+scalars: st.SearchStrategy[Any] = (
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
+)
+scalars |= st.text(alphabet=st.characters(codec="utf-8"), max_size=8)
+cells = scalars | st.lists(scalars, max_size=4) | st.dictionaries(st.just("a"), scalars, max_size=1)
+
+
+NAMES = {
+    "user": {"user", "city", "age", "history_item", "history_author"},
+    "context": {"hour"},
+    "candidates": {"video", "author", "tags", "duration", "quality"},
+}
+
+
+def some_of(names: set[str]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(sorted(names), cells))
+
+
+@settings(max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(
+    user=some_of(NAMES["user"]) | some_of({"user", "city", "age"}),
+    context=some_of(NAMES["context"]),
+    items=st.lists(some_of(NAMES["candidates"]), min_size=1, max_size=4),
+)
+def test_any_values_of_known_features_are_scored_or_refused_with_their_place(
+    client: TestClient, user: dict[str, Any], context: dict[str, Any], items: list[dict[str, Any]]
+) -> None:
+    candidates = [{"item_id": i, **item} for i, item in enumerate(items)]
+    response = client.post("/v1/rank", json={"user": user, "context": context, "candidates": candidates})
+    answer = response.json()
+    if response.status_code == 200:
+        scores = [row["score"] for row in answer["candidates"]]
+        assert scores == sorted(scores, reverse=True)
+        return
+    assert response.status_code == 422, response.text
+    for problem in answer["detail"]:
+        part, *place = problem["loc"][1:]
+        name = place[part == "candidates"]
+        assert name in NAMES[part]
+
+
+@pytest.mark.parametrize("path", sorted(path for method, path in ROUTES if method == "GET"))
+def test_whatever_is_read_is_as_described(operations: Operations, path: str) -> None:
+    operations["GET", path].Case().call_and_validate(checks=CHECKS)
 
 
 def test_the_description_names_what_requests_and_answers_have(client: TestClient) -> None:
@@ -39,6 +99,6 @@ def test_the_description_names_what_requests_and_answers_have(client: TestClient
     assert schemas["RankRequest"]["additionalProperties"] is False
     for part in ("RankRequest", "Candidate", "ScoreAnswer", "ScoredCandidate", "ModelDescription"):
         undescribed = [name for name, field in schemas[part]["properties"].items() if "description" not in field]
-        assert set(undescribed) <= {"model", "fusion", "name", "version", "objectives", "fusions"}, part
+        assert set(undescribed) <= {"model", "fusion", "name", "version", "item_id", "objectives", "fusions"}, part
     assert "/docs" not in json.dumps(description["paths"])
     assert client.get("/docs").status_code == 200

@@ -1,3 +1,4 @@
+import gc
 import logging
 import re
 import threading
@@ -14,7 +15,10 @@ from serving.settings import Settings
 from tests.serving.conftest import Start
 from tests.serving.world import answered, one_user, request_of, until_settled
 
-BODY = {"user": {"user": 1, "city": "unheard-of"}, "candidates": [{"item_id": 1}, {"item_id": "new", "tags": ["a", "b"]}]}
+BODY = {
+    "user": {"user": 1, "city": "unheard-of"},
+    "candidates": [{"item_id": 1}, {"item_id": "new", "tags": ["a", "b"]}],
+}
 
 
 def sample(client: TestClient, name: str) -> float:
@@ -84,7 +88,7 @@ def test_the_client_s_request_id_comes_back(client: TestClient) -> None:
 
 @pytest.mark.parametrize("unfit", ["", "x" * 129, "a b", "caf\xe9", "tab\there"])
 def test_an_unfit_request_id_is_replaced(client: TestClient, unfit: str) -> None:
-    response = client.post("/v1/score", json=BODY, headers={"X-Request-ID": unfit.encode("latin-1")})  # type: ignore[dict-item]
+    response = client.post("/v1/score", json=BODY, headers={"X-Request-ID": unfit.encode("latin-1")})
     request_id = response.json()["request_id"]
     assert re.fullmatch("[0-9a-f]{32}", request_id)
     assert response.headers["X-Request-ID"] == request_id
@@ -117,7 +121,9 @@ def test_candidates_scores_and_inputs_are_counted(start: Start) -> None:
         expected = {"city": (2, 2, 0), "user": (2, 0, 0), "hour": (2, 0, 2), "item": (2, 1, 0), "author": (2, 0, 2)}
         expected |= {"tags": (2, 0, 0), "history_item": (0, 0, 0)}
         for feature, counts in expected.items():
-            names = [f'recsys_feature_{count}_total{{feature="{feature}"}}' for count in ("values", "unknown", "missing")]
+            names = [
+                f'recsys_feature_{count}_total{{feature="{feature}"}}' for count in ("values", "unknown", "missing")
+            ]
             assert tuple(sample(client, name) for name in names) == counts, feature
 
 
@@ -147,6 +153,12 @@ def test_an_error_inside_is_told_without_its_text(
         assert sample(client, 'recsys_requests_total{route="/v1/rank",status="500"}') == 1
     assert "request r1 failed" in caplog.text
     assert "secret" in caplog.text
+
+
+def test_a_ready_model_is_out_of_the_garbage_collector_s_way(start: Start) -> None:
+    gc.unfreeze()
+    with start():
+        assert gc.get_freeze_count() > 10_000
 
 
 def test_health_is_answered_while_candidates_are_scored(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,11 @@
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
+from torch import Tensor
 
+from recsys_mtl.bundle import Bundle
 from tests.serving.conftest import Start
 from tests.serving.world import answered, problems_of
 
@@ -32,13 +35,13 @@ def test_the_request_behind_the_refused_ones_is_answered(client: TestClient) -> 
         (with_candidate(duration="long"), "candidates.2.duration", "'long' is not a number"),
         (with_candidate(duration=[1]), "candidates.2.duration", f"{ONE_VALUE} a list"),
         (with_candidate(quality=1e300), "candidates.2.quality", "the number is too large for the model"),
-        (with_candidate(quality=3.3e38), "candidates.2", "has no finite score: numbers are too large for the model"),
         (with_candidate(author={"id": 1}), "candidates.2.author", f"{ONE_VALUE} an object"),
         (with_candidate(tags="a,b"), "candidates.2.tags", "expected a list of values, got text"),
         (with_candidate(tags=7), "candidates.2.tags", "expected a list of values, got a number"),
         (with_candidate(tags=["a", ["b"]]), "candidates.2.tags.1", f"{ONE_VALUE} a list"),
         (with_candidate(tags=[{"a": 1}]), "candidates.2.tags.0", f"{ONE_VALUE} an object"),
         (GOOD | {"user": {"history_item": 5}}, "user.history_item", "expected a list of values, got a number"),
+        (GOOD | {"user": {"user_id": [5]}}, "user.user_id", f"{ONE_VALUE} a list"),
         (GOOD | {"user": {"age": "old"}}, "user.age", "'old' is not a number"),
         (GOOD | {"context": {"hour": [1]}}, "context.hour", f"{ONE_VALUE} a list"),
         (
@@ -93,6 +96,13 @@ def test_a_mistake_in_every_candidate_does_not_flood_the_answer(client: TestClie
     assert {message.split(": ", 1)[1] for _, message in problems} == {"unknown feature"}
 
 
+def test_names_of_any_number_and_length_are_refused_briefly(client: TestClient) -> None:
+    response = client.post("/v1/rank", json=GOOD | {"user": {f"{i}" + "x" * 10_000: i for i in range(500)}})
+    assert response.status_code == 422
+    assert len(response.json()["detail"]) == 20
+    assert len(response.text) < 10_000
+
+
 def test_score_knows_no_top_k(client: TestClient) -> None:
     assert problems_of(client, GOOD | {"top_k": 1}, "/v1/score") == [("top_k", "top_k: unknown field")]
 
@@ -145,6 +155,19 @@ def test_a_request_with_too_many_candidates_is_refused(start: Start) -> None:
             ("candidates", "candidates: 4 are too many; this service takes up to 3")
         ]
         assert len(answered(client, "/v1/rank", GOOD | {"candidates": candidates[:3]})["candidates"]) == 3
+
+
+def test_a_candidate_without_a_finite_score_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    score = Bundle.score_encoded
+
+    def overflow(bundle: Bundle, encoded: pa.Table) -> Tensor:
+        scores_BT = score(bundle, encoded).clone()
+        scores_BT[1, 2] = float("nan")
+        return scores_BT
+
+    monkeypatch.setattr(Bundle, "score_encoded", overflow)
+    message = "candidates.1: has no finite score: numbers are too large for the model"
+    assert problems_of(client, GOOD) == [("candidates.1", message)]
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/nothing", 404), ("GET", "/v1/rank", 405)])

@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from fastapi.testclient import TestClient
@@ -25,15 +26,12 @@ def until_settled(client: TestClient, seconds: float = 60) -> TestClient:
 
 def one_user(rows: int, seed: int = 7) -> pa.Table:
     """Impressions of one user in one context, each of another item."""
-    raw = builders.raw_table(rows, seed)
-    items = builders.raw_table(40 * rows, seed + 1)
-    first = {row["video"]: row for row in reversed(items.to_pylist())}
-    of_item = [name for name in ("video", "author", "tags", "duration", "quality")]
-    columns = {name: [list(first.values())[i][name] for i in range(rows)] for name in of_item}
-    head = raw.slice(0, 1).take(pa.array([0] * rows))
-    for name, values in columns.items():
-        head = head.set_column(head.column_names.index(name), name, pa.array(values, head.schema.field(name).type))
-    return head
+    raw = builders.raw_table(40 * builders.ITEMS, seed)
+    _, first_rows = np.unique(raw["video"].to_numpy(), return_index=True)
+    table = raw.take(first_rows[:rows])
+    for name in ("user", "city", "history_item", "history_author", "age", "hour"):
+        table = table.set_column(table.column_names.index(name), name, raw[name].take([seed] * rows))
+    return table
 
 
 def request_of(raw: pa.Table) -> Json:

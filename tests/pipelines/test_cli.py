@@ -1,0 +1,131 @@
+"""The command line: helpful, and clear about what is wrong, with exit code 2 and no traceback."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from pipelines.cli import app
+from pipelines.run import TrainRun
+from recsys_mtl.config import load
+from tests import builders
+
+CONFIGS = Path("pipelines/configs")
+COMMANDS = ("prepare", "train", "schema", "evaluate", "promote", "serve", "doctor")
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def refused(*arguments: str) -> list[str]:
+    """Run a command that must fail as a user error; return what it said, line by line."""
+    result = invoke(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    return result.stderr.strip().splitlines()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    builders.prepared(tmp_path / "data", rows=60)
+    return tmp_path / "data"
+
+
+def test_help_names_every_command() -> None:
+    output = invoke("--help").output
+    assert all(command in output for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "prepare kuairand", "prepare synthetic", "prepare table"])
+def test_every_command_has_help(command: str) -> None:
+    result = invoke(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_train_names_every_problem_at_once() -> None:
+    lines = refused("train", "data.path=x", "trainer.epochs=0", "model.experts.kind=moe", "optim.dense.learning_rate=1")
+    paths = {line.split(":")[0] for line in lines}
+    assert paths == {"trainer.epochs", "model.experts.kind", "optim.dense.learning_rate"}
+    assert any("'direct', 'mmoe', 'ple'" in line for line in lines)
+
+
+def test_train_wants_a_data_set() -> None:
+    assert refused("train", str(CONFIGS / "models" / "ple.yaml")) == ["data.path: field required"]
+
+
+def test_train_wants_a_prepared_data_set(tmp_path: Path) -> None:
+    (line,) = refused("train", f"data.path={tmp_path}")
+    assert line.startswith(f"{tmp_path / 'spec.yaml'}:")
+
+
+def test_train_wants_existing_files() -> None:
+    assert refused("train", "nowhere.yaml") == ["nowhere.yaml: No such file or directory"]
+
+
+def test_train_knows_the_tasks(data: Path) -> None:
+    (line,) = refused("train", f"data.path={data}", "tasks.include=[click,purchase]")
+    assert line == "tasks.include: no task 'purchase' in the data set; it has click, like, watch"
+
+
+def test_train_needs_the_task_of_a_space(data: Path) -> None:
+    (line,) = refused("train", f"data.path={data}", "tasks.include=[like]")
+    assert line == "tasks.include: 'like' needs 'click', the task of its sample space"
+
+
+def test_train_refuses_more_workers_than_lanes(data: Path) -> None:
+    (line,) = refused("train", f"data.path={data}", "cluster.workers=4", "data.reader.lanes=2")
+    assert line.startswith("data.reader.lanes: 2")
+
+
+def test_evaluate_names_a_bundle_that_is_none(data: Path, tmp_path: Path) -> None:
+    (line,) = refused("evaluate", "--model", str(tmp_path), "--data", str(data))
+    assert str(tmp_path) in line
+
+
+def test_evaluate_refuses_a_split_that_does_not_exist(data: Path, tmp_path: Path) -> None:
+    (line,) = refused("evaluate", "--model", str(tmp_path), "--data", str(data), "--split", "tomorrow")
+    assert line == "--split: 'tomorrow' is not one of train, valid, test"
+
+
+def test_evaluate_refuses_data_that_was_prepared_otherwise(data: Path, tmp_path: Path) -> None:
+    builders.bundle(tmp_path / "bundle", data)
+    builders.prepared(tmp_path / "other", rows=60, seed=5)
+    (line,) = refused("evaluate", "--model", str(tmp_path / "bundle"), "--data", str(tmp_path / "other"))
+    assert "fingerprint" in line
+
+
+def test_evaluate_writes_strict_json(data: Path, tmp_path: Path) -> None:
+    builders.bundle(tmp_path / "bundle", data)
+    target = tmp_path / "metrics.json"
+    result = invoke("evaluate", "--model", str(tmp_path / "bundle"), "--data", str(data), "--json", str(target))
+    assert result.exit_code == 0, result.output
+    tasks = json.loads(target.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))["tasks"]
+    assert set(tasks) == set(builders.TASKS)
+    stats = json.loads((data / "stats.json").read_text())["splits"]["test"]["tasks"]
+    assert (tasks["click"]["rows"], tasks["click"]["positives"]) == (
+        stats["click"]["known"],
+        stats["click"]["positives"],
+    )
+
+
+def test_the_schema_accepts_what_the_program_accepts(tmp_path: Path) -> None:
+    schema = json.loads(invoke("schema").output)
+    for preset in sorted((CONFIGS / "models").glob("*.yaml")):
+        run = load(TrainRun, [str(preset), f"data.path={tmp_path}"])
+        jsonschema.validate({"data": {"path": "x"}} | yaml.safe_load(preset.read_text()), schema)
+        jsonschema.validate(run.model_dump(mode="json"), schema)
+    with pytest.raises(jsonschema.ValidationError, match="lerning_rate"):
+        jsonschema.validate({"data": {"path": "x"}, "optim": {"dense": {"lerning_rate": 1}}}, schema)
+
+
+@pytest.mark.parametrize("preset", sorted((CONFIGS / "models").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_preset_builds(preset: Path, data: Path) -> None:
+    from pipelines.train import preflight
+
+    run = load(TrainRun, [str(preset), f"data.path={data}"])
+    assert preflight(run)
