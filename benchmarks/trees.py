@@ -1,8 +1,8 @@
 """Boosted trees on the inputs of the neural models: the reference that a ranking model has to beat.
 
-scikit-learn's HistGradientBoosting, one per task, on the same encoded columns and splits. Ids enter as ordinal numbers, in
-the order of their frequency; a bag enters as its first id, a sequence as its length and as the number of its events that
-share each table's id with the candidate, which is what a tree can use of it.
+scikit-learn's HistGradientBoosting, one per task, on the same encoded columns and splits. Ids enter as ordinal numbers,
+in the order of their frequency; a bag enters as its first id, a sequence as its length and as the number of its events
+that share each table's id with the candidate, which is what a tree can use of it.
 """
 
 from pathlib import Path

@@ -1,6 +1,7 @@
 """The bundle: what training hands to serving, as a folder of plain files.
 
-    model.safetensors  model.yaml  spec.yaml  vocab/  calibration.json  fusion.yaml  golden.jsonl  metrics.json  MODEL_CARD.md
+model.safetensors  model.yaml  spec.yaml  vocab/  calibration.json  fusion.yaml  golden.jsonl  metrics.json
+MODEL_CARD.md
 """
 
 import json
@@ -141,8 +142,6 @@ def _write_golden(directory: Path, data: Path) -> None:
         expected = [dict(zip(bundle.tasks, next(scores), strict=True)) for _ in request["candidates"]]
         lines.append(json.dumps({"request": request, "expected": expected}, ensure_ascii=False))
     (directory / "golden.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 
 
 def _write_yaml(path: Path, tree: Any) -> None:

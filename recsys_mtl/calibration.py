@@ -1,11 +1,11 @@
 """Calibration: from a task's logit to a probability that can be taken at its word."""
 
-import math
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from recsys_mtl.config import Config
 from recsys_mtl.tasks import BinaryTask, RegressionTask, Task
@@ -35,8 +35,8 @@ class Calibration(Config):
     """By task; a task that is not listed keeps the model's own probability."""
 
     def apply(self, logits_BT: Tensor, tasks: tuple[Task, ...]) -> Tensor:
-        """Return calibrated logits (B, T); outputs of tasks without a calibrator stay as they are."""
-        found = [self.tasks.get(task.name) for task in tasks]
+        """Return calibrated logits (B, T); amounts, and tasks without a calibrator, stay as they are."""
+        found = [self.tasks.get(task.name) if isinstance(task, BinaryTask) else None for task in tasks]
         slope_T = logits_BT.new_tensor([c.slope if isinstance(c, Platt) else 1.0 for c in found])
         intercept_T = logits_BT.new_tensor([c.intercept if isinstance(c, Platt) else 0.0 for c in found])
         return logits_BT * slope_T + intercept_T
@@ -58,27 +58,48 @@ def natural_unit(out_B: Tensor, task: RegressionTask) -> Tensor:
     return amount_B if task.upper is None else amount_B.clamp(max=task.upper)
 
 
-MIN_POSITIVES = 50
-"""Fewer events than this in validation do not determine two numbers."""
+MIN_EVENTS = 50
+"""Fewer events, or fewer non-events, than this in validation do not determine two numbers."""
+STEPS = 100
+"""Limit of Newton's method, which needs about ten."""
+PRECISION = 1e-12
+"""Nats per row that are not worth another step; a million rows' sum has rounding errors of that size."""
 
 
 def fit_platt(logits_K: Tensor, positives_K: Tensor, negatives_K: Tensor) -> Calibrator:
-    """Fit Platt's slope and intercept to counts of events and non-events at K logits, by Newton's method.
+    """Fit Platt's slope and intercept to counts of events and non-events at K logits.
 
-    Maximum likelihood, with a unit of prior weight on the identity so that separable counts have a solution too.
+    Maximum likelihood, with a unit of prior weight on slope 1 so that separable counts, and logits that hardly differ,
+    have a solution too. Counts to which no rising line can be fitted leave the model's own probability.
     """
-    x_K, n_K = logits_K.double(), (positives_K + negatives_K).double()
-    if min(positives_K.sum(), negatives_K.sum()) < MIN_POSITIVES:
+    if min(positives_K.sum(), negatives_K.sum()) < MIN_EVENTS:
         return Identity()
-    theta = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    x_K, positives_K, negatives_K = logits_K.double(), positives_K.double(), negatives_K.double()
+    n_K = positives_K + negatives_K
+    centre = (x_K * n_K).sum() / n_K.sum()
+    slope, level = _maximise(x_K - centre, positives_K, negatives_K).tolist()
+    return Platt(slope=slope, intercept=level - slope * float(centre)) if slope > 0 else Identity()
+
+
+def _maximise(x_K: Tensor, positives_K: Tensor, negatives_K: Tensor) -> Tensor:
+    """Return slope and intercept by Newton's method, its steps halved as long as they overshoot."""
     design_K2 = torch.stack([x_K, torch.ones_like(x_K)], dim=1)
-    for _ in range(50):
-        p_K = (design_K2 @ theta).sigmoid()
-        gradient = design_K2.T @ (n_K * p_K - positives_K.double()) + theta - torch.tensor([1.0, 0.0])
-        hessian = (design_K2.T * (n_K * p_K * (1 - p_K))) @ design_K2 + torch.eye(2)
-        step = torch.linalg.solve(hessian, gradient)
-        theta = theta - step
-        if step.abs().max() < 1e-10:
+    n_K, ridge_22 = positives_K + negatives_K, torch.diag(x_K.new_tensor([1.0, 1e-9]))  # solvable if all p are 0 or 1
+
+    def loss(theta_2: Tensor) -> Tensor:
+        z_K = design_K2 @ theta_2
+        likelihoods_K = positives_K * logsigmoid(z_K) + negatives_K * logsigmoid(-z_K)
+        return (theta_2[0] - 1).square() / 2 - likelihoods_K.sum()
+
+    theta_2 = torch.stack([x_K.new_tensor(1.0), (positives_K.sum() / negatives_K.sum()).log()])
+    for _ in range(STEPS):
+        p_K = (design_K2 @ theta_2).sigmoid()
+        gradient_2 = design_K2.T @ (n_K * p_K - positives_K) + ridge_22[0] * (theta_2 - 1)
+        curvature_22 = (design_K2.T * (n_K * p_K * (1 - p_K))) @ design_K2 + ridge_22
+        step_2 = torch.linalg.solve(curvature_22, gradient_2)
+        if gradient_2 @ step_2 < PRECISION * n_K.sum():
             break
-    slope, intercept = theta.tolist()
-    return Platt(slope=slope, intercept=intercept) if math.isfinite(slope) and slope > 0 else Identity()
+        while loss(theta_2 - step_2) > loss(theta_2):
+            step_2 = step_2 / 2
+        theta_2 = theta_2 - step_2
+    return theta_2

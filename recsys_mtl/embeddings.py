@@ -1,19 +1,15 @@
 """Embeddings: ids to vectors. The only module whose parameters are sharded over workers."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, EmbeddingCollection, EmbeddingConfig, PoolingType
 from torchrec.sparse.jagged_tensor import JaggedTensor, KeyedTensor
 
 from recsys_mtl.data.batch import Batch, BatchLayout, event_tables
-from recsys_mtl.data.schema import (
-    IdFeature,
-    IdsFeature,
-    NumberFeature,
-    SequenceFeature,
-    table_of,
-    target_of,
-)
+from recsys_mtl.data.feature_kinds import IdFeature, IdPart, IdsFeature, NumberFeature, Part, SequenceFeature, table_of
+from recsys_mtl.data.schema import id_parts, target_of
 from recsys_mtl.data.spec import Spec
 from recsys_mtl.features import FeatureLayout, Features, Field, Sequence, SequenceColumn
 
@@ -29,7 +25,8 @@ class Embeddings(nn.Module):
         super().__init__()
         batch = BatchLayout.of(spec, ())
         self.keys = list(batch.pooled)
-        self.pooled = EmbeddingBagCollection(_bag_configs(spec), device=device, is_weighted=False) if self.keys else None
+        bags = _bag_configs(spec)
+        self.pooled = EmbeddingBagCollection(bags, device=device, is_weighted=False) if bags else None
         self.events = nn.ModuleDict(
             {f"dim{dim}": EmbeddingCollection(configs, device=device) for dim, configs in _event_configs(spec).items()}
         )
@@ -38,16 +35,17 @@ class Embeddings(nn.Module):
 
     def forward(self, batch: Batch) -> Features:
         """Return the batch's features in the order of `feature_layout`."""
-        vectors: dict[str, JaggedTensor] = {}
-        for collection in self.events.values():
-            vectors |= dict(collection(batch.events).items())
-        fields = [_pool(feature, vectors[feature.name], len(batch)) for feature in self.singles]
-        if self.pooled is not None:
+        # Sharded collections answer with promises: all are asked before the first answer is waited for.
+        pooled = self.pooled(batch.pooled) if self.pooled is not None else None
+        answers = [collection(batch.events) for collection in self.events.values()]
+        vectors: dict[str, JaggedTensor] = {name: vector for answer in answers for name, vector in answer.items()}
+        fields = [_pool(feature, vectors[feature.name]) for feature in self.singles]
+        if pooled is not None:
             # The order of a KeyedTensor's keys depends on the sharding plan, so features are always taken by name.
-            fields.insert(0, KeyedTensor.regroup([self.pooled(batch.pooled)], [self.keys])[0])
+            fields = [*KeyedTensor.regroup([pooled], [self.keys]), *fields]
         padded = [_padded(feature, vectors) for feature in self.sequences]
         return Features(
-            fields_BX=torch.cat(fields, dim=1),
+            fields_BX=torch.cat(fields, dim=1) if fields else batch.dense_BC.new_empty(len(batch), 0),
             dense_BC=batch.dense_BC,
             sequences=tuple(e_BLD for e_BLD, _ in padded),
             lengths=tuple(length_B for _, length_B in padded),
@@ -74,60 +72,64 @@ def feature_layout(spec: Spec) -> FeatureLayout:
 
 
 def _bag_configs(spec: Spec) -> list[EmbeddingBagConfig]:
+    """Configurations of the tables that no sequence reads; a bucketed number has one to itself."""
     unpooled = event_tables(spec)
-    configs: dict[str, EmbeddingBagConfig] = {}
-    for feature in spec.features:
-        if isinstance(feature, NumberFeature) and feature.boundaries is not None:
-            configs[feature.name] = _bag(feature.name, feature.dim, spec)
-            configs[feature.name].feature_names.append(feature.name)
-        elif isinstance(feature, IdFeature | IdsFeature) and table_of(feature) not in unpooled:
-            table = table_of(feature)
-            config = configs.setdefault(table, _bag(table, spec.table(table).dim, spec))
-            config.feature_names.append(feature.name)
-            if isinstance(feature, IdsFeature) and feature.pooling == "mean":
-                config.pooling = PoolingType.MEAN  # the same for features with one id, whose mean is the id's vector
-    return list(configs.values())
+    shared = [_bag(t, spec.table(t).dim, parts, spec) for t, parts in _readers(spec).items() if t not in unpooled]
+    buckets = [f for f in spec.features if isinstance(f, NumberFeature) and f.boundaries is not None]
+    return [*shared, *(_bag(feature.name, feature.dim, [feature], spec) for feature in buckets)]
 
 
-def _bag(table: str, dim: int, spec: Spec) -> EmbeddingBagConfig:
+def _bag(table: str, dim: int, parts: Collection[Part], spec: Spec) -> EmbeddingBagConfig:
+    # One pooling for all readers of a table: the mean of a feature's single id is that id's vector.
+    mean = any(isinstance(part, IdsFeature) and part.pooling == "mean" for part in parts)
     return EmbeddingBagConfig(
-        name=table, embedding_dim=dim, num_embeddings=spec.rows[table], feature_names=[], pooling=PoolingType.SUM
+        name=table,
+        embedding_dim=dim,
+        num_embeddings=spec.rows[table],
+        feature_names=[part.name for part in parts],
+        pooling=PoolingType.MEAN if mean else PoolingType.SUM,
     )
 
 
 def _event_configs(spec: Spec) -> dict[int, list[EmbeddingConfig]]:
     """Configurations of the tables that sequences read, by width."""
-    readers: dict[str, list[str]] = {table: [] for table in sorted(event_tables(spec))}
-    for feature in spec.features:
-        parts = feature.columns if isinstance(feature, SequenceFeature) else (feature,)
-        for part in parts:
-            if not isinstance(part, NumberFeature) and table_of(part) in readers:
-                readers[table_of(part)].append(part.name)
+    readers = _readers(spec)
     by_dim: dict[int, list[EmbeddingConfig]] = {}
-    for table, names in readers.items():
-        dim = spec.table(table).dim
-        config = EmbeddingConfig(
-            name=table, embedding_dim=dim, num_embeddings=spec.rows[table], feature_names=names
-        )
+    for table in sorted(event_tables(spec)):
+        dim, names = spec.table(table).dim, [part.name for part in readers[table]]
+        config = EmbeddingConfig(name=table, embedding_dim=dim, num_embeddings=spec.rows[table], feature_names=names)
         by_dim.setdefault(dim, []).append(config)
     return by_dim
 
 
-def _pool(feature: IdFeature | IdsFeature, vectors: JaggedTensor, rows: int) -> Tensor:
+def _readers(spec: Spec) -> dict[str, list[IdPart]]:
+    """What looks ids up in each shared table."""
+    readers: dict[str, list[IdPart]] = {}
+    for _, part in id_parts(spec):
+        readers.setdefault(table_of(part), []).append(part)
+    return readers
+
+
+def _pool(feature: IdFeature | IdsFeature, vectors: JaggedTensor) -> Tensor:
     """One vector per row (B, D) of a feature whose ids were looked up one by one."""
+    values_ND: Tensor = vectors.values()
     if isinstance(feature, IdFeature):
-        return vectors.values()
-    lengths = vectors.lengths().long()
-    owner = torch.repeat_interleave(torch.arange(rows, device=lengths.device), lengths)
-    values = vectors.values()
-    pooled_BD = values.new_zeros(rows, values.shape[1]).index_add(0, owner, values)
-    return pooled_BD / lengths.clamp(min=1).unsqueeze(1) if feature.pooling == "mean" else pooled_BD
+        return values_ND
+    length_B: Tensor = vectors.lengths()
+    owner_N = torch.repeat_interleave(length_B, output_size=len(values_ND))
+    pooled_BD = values_ND.new_zeros(len(length_B), values_ND.shape[1]).index_add(0, owner_N, values_ND)
+    return pooled_BD / length_B.clamp(min=1).unsqueeze(1) if feature.pooling == "mean" else pooled_BD
 
 
 def _padded(feature: SequenceFeature, vectors: dict[str, JaggedTensor]) -> tuple[Tensor, Tensor]:
     """Events of a sequence (B, L, D), all columns side by side, and their number (B,)."""
     columns = [vectors[column.name] for column in feature.columns]
-    lengths = columns[0].lengths()
-    values = torch.cat([column.values() for column in columns], dim=1)
-    events = JaggedTensor(values=values, lengths=lengths)
-    return events.to_padded_dense(feature.max_length), lengths
+    length_B: Tensor = columns[0].lengths()
+    events = JaggedTensor(values=torch.cat([column.values() for column in columns], dim=1), lengths=length_B)
+    e_BLD: Tensor = events.to_padded_dense(_longest(feature, length_B))
+    return e_BLD, length_B
+
+
+def _longest(feature: SequenceFeature, length_B: Tensor) -> int:
+    """L: the longest of the batch where a look is free, so that short histories cost little; else the maximum."""
+    return feature.max_length if length_B.is_cuda else max(int(length_B.max()), 1)

@@ -64,6 +64,6 @@ class Features:
     """Fields side by side, in the layout's order."""
     dense_BC: Tensor
     sequences: tuple[Tensor, ...]
-    """Events of each sequence (B, L, D), oldest first, padded at the end; L is at most the layout's maximum."""
+    """Events of each sequence (B, L, D), oldest first, then zeros; L is at most the layout's maximum."""
     lengths: tuple[Tensor, ...]
     """Number of events of each sequence (B,)."""

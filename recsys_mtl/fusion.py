@@ -132,11 +132,9 @@ def fuse(formula: Formula, scores_BT: Tensor, tasks: Sequence[str]) -> Tensor:
 
 
 def default_fusions(tasks: Sequence[Task]) -> Fusions:
-    """Start with the expected number of positive events: every binary task with weight 1.
+    """Start with the expected value of an impression: every event weighs what its task's ``value`` says.
 
-    Amounts have other units, so they stay out unless the model has nothing else. Whether an event is good or bad cannot
-    be known from here: a team takes complaints out, and weighs the rest, in its ``fusion.yaml``.
+    Amounts have other units, so they stay out unless the model has nothing else that is of value.
     """
-    events = [task.name for task in tasks if isinstance(task, BinaryTask)]
-    counted = events or [task.name for task in tasks]
-    return Fusions(formulas={DEFAULT: WeightedSum(weights=dict.fromkeys(counted, 1.0))})
+    weights = {task.name: task.value for task in tasks if isinstance(task, BinaryTask) and task.value > 0}
+    return Fusions(formulas={DEFAULT: WeightedSum(weights=weights or {task.name: 1.0 for task in tasks})})

@@ -34,7 +34,7 @@ class GroupedLinear(nn.Module):
     def _shared(self, x_BI: Tensor) -> Tensor:
         weight_IJ = self.weight_IKO.flatten(1)
         y_BJ = x_BI @ weight_IJ if self.bias_KO is None else torch.addmm(self.bias_KO.flatten(), x_BI, weight_IJ)
-        return y_BJ.unflatten(1, self.weight_IKO.shape[1:])
+        return y_BJ.view(x_BI.shape[0], *self.weight_IKO.shape[1:])
 
     def _own(self, x_BKI: Tensor) -> Tensor:
         x_KBI, weight_KIO = x_BKI.transpose(0, 1), self.weight_IKO.transpose(0, 1)
@@ -78,16 +78,18 @@ class ExpertBank(nn.Module):
         self, num_groups: int, per_group: int, in_dim: int, hidden: tuple[int, ...], *, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.num_groups, self.per_group = num_groups, per_group
+        self.groups = (num_groups, per_group)
         self.first = GroupedMLP(num_groups, in_dim, (per_group * hidden[0],), dropout=dropout)
         self.rest = GroupedMLP(num_groups * per_group, hidden[0], hidden[1:], dropout=dropout)
 
     def forward(self, x_BGR: Tensor) -> Tensor:
         """Return ``h_BGEH`` for ``num_groups`` groups of E experts; an input with G = 1 is shared by all groups."""
-        h_BGEH = self.first(x_BGR).unflatten(2, (self.per_group, -1))
-        if not self.rest.layers:  # one layer: joining groups and experts into one axis would copy what groups of their own read
+        h_BGJ = self.first(x_BGR)
+        h_BGEH = h_BGJ.view(x_BGR.shape[0], *self.groups, -1)
+        if not self.rest.layers:  # then groups and experts stay apart: joined, they would be copied
             return h_BGEH
-        return self.rest(h_BGEH.flatten(1, 2)).unflatten(1, (self.num_groups, self.per_group))
+        h_BKH = self.rest(h_BGEH.flatten(1, 2))
+        return h_BKH.view(x_BGR.shape[0], *self.groups, -1)
 
     def __call__(self, x_BGR: Tensor) -> Tensor:
         return super().__call__(x_BGR)  # type: ignore[no-any-return]

@@ -27,8 +27,9 @@ class ModelConfig(Config):
     heads: HeadsConfig = TowersConfig()
 
     def build(self, spec: Spec, tasks: tuple[str, ...], *, table_device: torch.device | None = None) -> "RankingModel":
-        """Make the model for a data set; tables may be put on the meta device, to be sharded before they take memory."""
-        ranker = self.build_ranker(feature_layout(spec), tasks)  # first: its random draws must not depend on the tables'
+        """Make the model for a data set; tables may be on the meta device, to be sharded before they take memory."""
+        # The ranker first: its random draws must not depend on the tables.
+        ranker = self.build_ranker(feature_layout(spec), tasks)
         return RankingModel(Embeddings(spec, table_device), ranker)
 
     def build_ranker(self, layout: FeatureLayout, tasks: tuple[str, ...]) -> "Ranker":

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from recsys_mtl.config import Config
+from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.features import FeatureLayout, Features, Sequence
 from recsys_mtl.layers import ACTIVATIONS, MLP, Activation
 
@@ -56,7 +56,7 @@ class AttentionConfig(Config):
         """Make the encoder.
 
         Raises:
-            ValueError: a sequence none of whose columns has a counterpart in the candidate.
+            ConfigError: a sequence none of whose columns has a counterpart in the candidate.
         """
         return AttentionEncoder(self, layout)
 
@@ -90,10 +90,11 @@ class ActivationUnit(nn.Module):
         super().__init__()
         targets = [column.target for column in sequence.columns if column.target is not None]
         if not targets:
-            raise ValueError(f"sequence {sequence.name!r} has no column with a target in the candidate; use kind: mean")
+            reason = f"attention needs a target in the candidate, which no column of {sequence.name!r} has; use mean"
+            raise ConfigError([f"model.bottom.sequences.kind: {reason}"])
         self.query = [slices[target] for target in targets]
         matched = [column.target is not None for column in sequence.columns for _ in range(column.dim)]
-        # Rows of a unit matrix: they put each number of the candidate under the event's number that it is compared with.
+        # Rows of a unit matrix: they put each number of the candidate where the event has its counterpart.
         self.register_buffer("spread_QD", torch.eye(sequence.dim)[torch.tensor(matched)], persistent=False)
         query_dim, width = sum(matched), config.hidden[0]
         self.from_query = nn.Linear(query_dim, width)
@@ -108,7 +109,7 @@ class ActivationUnit(nn.Module):
         """Return the weighted sum of events (B, D)."""
         q_BQ = torch.cat([fields_BX[:, part] for part in self.query], dim=1)
         hidden_BLH = torch.baddbmm(self.from_query(q_BQ).unsqueeze(1), e_BLD, self._event_weights(q_BQ))
-        score_BL = self.score(self.rest(self.activation(hidden_BLH))).squeeze(2)
+        score_BL: Tensor = self.score(self.rest(self.activation(hidden_BLH))).squeeze(2)
         padding_BL = torch.arange(e_BLD.shape[1], device=e_BLD.device) >= length_B.unsqueeze(1)
         if self.normalise:  # a row without events has a softmax too, hence the second mask
             score_BL = score_BL.masked_fill(padding_BL, torch.finfo(score_BL.dtype).min).softmax(1)

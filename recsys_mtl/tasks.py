@@ -35,6 +35,8 @@ class BinaryTask(TaskBase):
     """A yes-or-no event, predicted as a probability."""
 
     kind: Literal["binary"] = "binary"
+    value: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """Weight of the event in the default score formula; 0 leaves it out, as is right for a complaint."""
 
 
 class RegressionTask(TaskBase):

@@ -19,6 +19,9 @@ from recsys_mtl.tasks import BinaryTask, RegressionTask, Task
 WATCH = ("is_click", "long_view")
 """Both mean in the single-column feed that the video was played long enough, so they go with watch time."""
 
+COMPLAINTS = ("is_hate",)
+"""Of no value to the user: predicted, but not part of the default score."""
+
 USER_NUMBERS = tuple(name for name, kind in USERS.items() if kind == "amount")
 USER_IDS = tuple(name for name in USERS if name not in USER_NUMBERS)
 VIDEO_IDS = ("video_id", "author_id", "tag", "music_id", "music_type", "video_type", "upload_type")
@@ -102,5 +105,8 @@ def counter_features() -> tuple[Feature, ...]:
 
 def tasks() -> tuple[Task, ...]:
     """Eight binary signals and watch time, in two groups."""
-    binary = (BinaryTask(name=label, group="watch" if label in WATCH else "interaction") for label in LABELS)
+    binary = (
+        BinaryTask(name=label, group="watch" if label in WATCH else "interaction", value=label not in COMPLAINTS)
+        for label in LABELS
+    )
     return (*binary, RegressionTask(name="watch_time", group="watch", unit="s", upper=WATCH_UPPER_S))

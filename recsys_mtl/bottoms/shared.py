@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys_mtl.bottoms.base import Bottom
 from recsys_mtl.config import Config
@@ -22,9 +22,11 @@ class SharedConfig(Config):
     hidden: tuple[PositiveInt, ...] = ()
     """Widths of the MLP that all tasks share; none for models whose experts read the inputs themselves."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the inputs that are dropped in training."""
+    """Share of each hidden layer's outputs that are dropped in training."""
+    embedding_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the embedded inputs that are dropped in training; dense inputs are kept, since they do not overfit."""
 
-    def build(self, layout: FeatureLayout, tasks: tuple[str, ...]) -> "SharedBottom":
+    def build(self, layout: FeatureLayout, tasks: tuple[str, ...]) -> "SharedBottom":  # noqa: ARG002  a bottom's signature
         """Make the bottom; it is the same for any ``tasks``."""
         return SharedBottom(self, layout)
 
@@ -36,11 +38,11 @@ class SharedBottom(Bottom):
         super().__init__()
         self.encoder = config.sequences.build(layout)
         in_dim = layout.fields_dim + layout.num_dense + sum(sequence.dim for sequence in layout.sequences)
-        self.dropout = torch.nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.embedding_dropout)
         self.mlp = MLP(in_dim, config.hidden, dropout=config.dropout)
         self.out_dim = self.mlp.out_dim
 
     def forward(self, features: Features) -> Tensor:
         """Return ``x_BGR`` with G = 1."""
-        x_BR = torch.cat([features.fields_BX, features.dense_BC, *self.encoder(features)], dim=1)
-        return self.mlp(self.dropout(x_BR)).unsqueeze(1)  # type: ignore[no-any-return]
+        embedded_BX = self.dropout(torch.cat([features.fields_BX, *self.encoder(features)], dim=1))
+        return self.mlp(torch.cat([embedded_BX, features.dense_BC], dim=1)).unsqueeze(1)

@@ -9,16 +9,10 @@ import torch
 from torch import Tensor
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
+from recsys_mtl.data.feature_kinds import NumberFeature, SequenceFeature, table_of
 from recsys_mtl.data.labels import GROUP, WEIGHT, label_name
-from recsys_mtl.data.schema import (
-    IdFeature,
-    IdsFeature,
-    NumberFeature,
-    Schema,
-    SequenceFeature,
-    table_of,
-)
-from recsys_mtl.data.values import single_array
+from recsys_mtl.data.schema import Schema
+from recsys_mtl.data.values import Int32s, single_array
 
 
 @dataclass
@@ -70,7 +64,9 @@ class BatchLayout:
     def of(cls, schema: Schema, tasks: tuple[str, ...]) -> "BatchLayout":
         """Lay out a schema's features, and the labels of ``tasks``."""
         shared = event_tables(schema)
-        pooled, events, dense = [], [], []
+        pooled: list[str] = []
+        events: list[str] = []
+        dense: list[str] = []
         for feature in schema.features:
             if isinstance(feature, SequenceFeature):
                 events += [column.name for column in feature.columns]
@@ -102,25 +98,29 @@ def collate(table: pa.Table, layout: BatchLayout) -> Batch:
         events=jagged(table, layout.events),
         dense_BC=stacked(table, layout.dense),
         labels_BT=stacked(table, layout.labels if names.issuperset(layout.labels) else ()),
-        weights_B=torch.from_numpy(numpy(table, WEIGHT).copy()) if WEIGHT in names else torch.ones(rows),
-        groups_B=torch.from_numpy(numpy(table, GROUP).copy()) if GROUP in names else torch.zeros(rows, dtype=torch.int64),
+        weights_B=torch.tensor(numpy(table, WEIGHT)) if WEIGHT in names else torch.ones(rows),
+        groups_B=torch.tensor(numpy(table, GROUP)) if GROUP in names else torch.zeros(rows, dtype=torch.int64),
     )
 
 
 def jagged(table: pa.Table, keys: tuple[str, ...]) -> KeyedJaggedTensor:
     """Join columns of ids and of lists of ids into one keyed jagged tensor."""
-    values: list[npt.NDArray[np.int32]] = []
-    lengths: list[npt.NDArray[np.int32]] = []
+    # Empty arrays go first, so that there is something to join without any keys.
+    values: list[Int32s] = [np.empty(0, np.int32)]
+    lengths: list[Int32s] = [np.empty(0, np.int32)]
     ones = np.ones(table.num_rows, np.int32)
     for key in keys:
         column = single_array(table[key])
-        is_list = pa.types.is_list(column.type)
-        values.append((column.flatten() if is_list else column).to_numpy())
-        lengths.append(np.diff(column.offsets.to_numpy()) if is_list else ones)
+        if isinstance(column, pa.ListArray):
+            values.append(column.flatten().to_numpy())
+            lengths.append(np.diff(column.offsets.to_numpy()))
+        else:
+            values.append(column.to_numpy())
+            lengths.append(ones)
     return KeyedJaggedTensor(
         keys=list(keys),
-        values=torch.from_numpy(_join(values).astype(np.int64)),
-        lengths=torch.from_numpy(_join(lengths)),
+        values=torch.from_numpy(np.concatenate(values, dtype=np.int64)),
+        lengths=torch.from_numpy(np.concatenate(lengths)),
     )
 
 
@@ -134,7 +134,7 @@ def stacked(table: pa.Table, names: tuple[str, ...]) -> Tensor:
 
 def numpy(table: pa.Table, name: str) -> npt.NDArray[np.generic]:
     """One column as NumPy."""
-    return single_array(table[name]).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+    return single_array(table[name]).to_numpy(zero_copy_only=False)
 
 
 def blank(layout: BatchLayout) -> Batch:
@@ -143,7 +143,3 @@ def blank(layout: BatchLayout) -> Batch:
     floats = {name: pa.array([0.0], pa.float32()) for name in layout.dense}
     labels = {name: pa.array([None], pa.float32()) for name in layout.labels}
     return collate(pa.table(ids | floats | labels | {GROUP: pa.array([0], pa.int64())}), layout)
-
-
-def _join(arrays: list[npt.NDArray[np.int32]]) -> npt.NDArray[np.int32]:
-    return np.concatenate(arrays) if arrays else np.empty(0, np.int32)

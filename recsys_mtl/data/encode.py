@@ -33,13 +33,12 @@ from recsys_mtl.data.values import (
     Floats,
     Int32s,
     Ints,
-    array,
     as_float32,
     as_numbers,
-    as_text,
     distinct_texts,
     first_where,
     single_array,
+    text_of,
 )
 
 HASH_SEED = 0
@@ -118,7 +117,7 @@ class Encoder:
         numbers = as_numbers(raw_column(raw, column), column)
         if feature.boundaries is not None:
             return bucketise(feature, numbers)
-        mean, deviation = self.spec.moments.get(feature.name, (0.0, 1.0))
+        mean, deviation = self.spec.moments[feature.name] if feature.standardise else (0.0, 1.0)
         return as_float32((transform(feature, numbers) - mean) / deviation, column)
 
     def _ids(self, part: IdPart, values: Array, missing: int = MISSING_ID) -> Int32s:
@@ -152,7 +151,7 @@ def hash64(text: str) -> int:
 
 def default_text(feature: IdFeature) -> str | None:
     """Return the text that stands in for an empty cell."""
-    return None if feature.default is None else as_text(array([feature.default]), feature.name)[0].as_py()
+    return text_of(feature.default)
 
 
 def raw_column(raw: pa.Table, name: str) -> Array:

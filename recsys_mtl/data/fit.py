@@ -77,8 +77,8 @@ class ValueCounter:
 class MomentSums:
     """Mean and spread of standardised numbers, merged chunk by chunk.
 
-    Plain sums of squares lose all digits of large numbers that differ little, such as times. The update is that of Chan,
-    Golub and LeVeque (1983).
+    Plain sums of squares lose all digits of large numbers that differ little, such as times. The update is that of
+    Chan, Golub and LeVeque (1983).
     """
 
     def __init__(self, schema: Schema) -> None:

@@ -1,6 +1,6 @@
 """Readers: batches for one worker of many, in an order that does not depend on how many there are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,8 @@ class ReaderConfig(Config):
     """How training rows are read and shuffled."""
 
     lanes: PositiveInt = 8
-    """Streams that every global batch is drawn from in equal parts. Workers share them out, so that a batch has the same
-    rows whatever their number, which must not be larger. More lanes mix better and hold more row groups in memory."""
+    """Streams that every global batch is drawn from in equal parts. Workers share them out, so that a batch has the
+    same rows whatever their number, which must not be larger. More lanes mix better and hold more rows in memory."""
     prefetch: PositiveInt = 4
     """Batches decoded ahead of the step, in a thread."""
 
@@ -47,7 +47,14 @@ class TrainReader:
     """
 
     def __init__(
-        self, groups: list[RowGroup], layout: BatchLayout, config: ReaderConfig, *, batch_size: int, seed: int, worker: Worker
+        self,
+        groups: list[RowGroup],
+        layout: BatchLayout,
+        config: ReaderConfig,
+        *,
+        batch_size: int,
+        seed: int,
+        worker: Worker,
     ) -> None:
         if worker.world > config.lanes:
             raise ConfigError([f"data.reader.lanes: {config.lanes} lanes cannot be shared by {worker.world} workers"])
@@ -58,57 +65,63 @@ class TrainReader:
 
     def epoch(self, cursor: Cursor) -> Iterator[Batch]:
         """Yield this worker's part of the epoch's remaining global batches."""
-        lanes = range(self.worker.rank, self.config.lanes, self.worker.world)
-        streams = {lane: self._stream(lane, cursor) for lane in lanes}
-        for step in range(cursor.step, self.steps):
-            parts = [part for lane in lanes for part in streams[lane].take(self._rows_in(lane, step))]
-            yield collate(pa.concat_tables(parts), self.layout) if parts else blank(self.layout)
-
-    def _stream(self, lane: int, cursor: Cursor) -> Stream:
         order = np.random.default_rng((self.seed, cursor.epoch)).permutation(len(self.groups))
-        start, end = self._lane(lane)
-        pieces = cut([self.groups[i] for i in order], start, end)
-        stream = Stream(pieces, self.layout.columns, shuffle=(self.seed, cursor.epoch))
-        stream.skip(self._position(lane, cursor.step))
-        return stream
+        groups = [self.groups[i] for i in order]
+        lanes = range(self.worker.rank, self.config.lanes, self.worker.world)
+        streams = {lane: self._stream(lane, groups, cursor) for lane in lanes}
+        for step in range(cursor.step, self.steps):
+            yield batch_of(self._parts(streams, step), self.layout)
 
-    def _lane(self, lane: int) -> tuple[int, int]:
-        """Rows of a lane, counted in the epoch's order."""
-        return self.rows * lane // self.config.lanes, self.rows * (lane + 1) // self.config.lanes
+    def _stream(self, lane: int, groups: list[RowGroup], cursor: Cursor) -> Stream:
+        """Open what is left of a lane."""
+        pieces = cut(groups, self._place(lane, cursor.step), self._place(lane, self.steps))
+        return Stream(pieces, self.layout.columns, shuffle=(self.seed, cursor.epoch))
 
-    def _position(self, lane: int, step: int) -> int:
-        """Rows of a lane that the first ``step`` global batches use."""
-        start, end = self._lane(lane)
-        return (end - start) * step // self.steps
+    def _parts(self, streams: Mapping[int, Stream], step: int) -> Iterator[pa.Table]:
+        """Take from every lane what global batch ``step`` has of it."""
+        for lane, stream in streams.items():
+            yield from stream.take(self._place(lane, step + 1) - self._place(lane, step))
 
-    def _rows_in(self, lane: int, step: int) -> int:
-        return self._position(lane, step + 1) - self._position(lane, step)
+    def _place(self, lane: int, step: int) -> int:
+        """Where a lane stands before global batch ``step``, in rows of the epoch's order."""
+        start, end = (self.rows * edge // self.config.lanes for edge in (lane, lane + 1))
+        return start + (end - start) * step // self.steps
 
 
 class EvalReader:
     """One worker's share of a split in its stored order: whole row groups, hence whole groups.
 
-    Every worker yields the same number of batches, since sharded tables are looked up by all at once.
+    Every worker yields the same number of batches, since sharded tables are looked up by all at once: blank ones after
+    its last row.
     """
 
     def __init__(self, groups: list[RowGroup], layout: BatchLayout, *, batch_size: int, worker: Worker) -> None:
-        self.layout = layout
-        shares = [share(groups, Worker(rank, worker.world)) for rank in range(worker.world)]
-        rows = [sum(group.rows for group in mine) for mine in shares]
+        self.layout, self.batch_size = layout, batch_size
+        everyones = shares(groups, worker.world)
+        rows = [sum(group.rows for group in mine) for mine in everyones]
         self.steps = max(-(-count // batch_size) for count in rows)
-        self.mine, self.rows = shares[worker.rank], rows[worker.rank]
+        self.mine, self.rows = everyones[worker.rank], rows[worker.rank]
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield this worker's batches."""
         stream = Stream(cut(self.mine, 0, self.rows), self.layout.columns)
         for step in range(self.steps):
-            parts = list(stream.take(self.rows * (step + 1) // self.steps - self.rows * step // self.steps))
-            yield collate(pa.concat_tables(parts), self.layout) if parts else blank(self.layout)
+            rows = min(self.batch_size, self.rows - step * self.batch_size)
+            yield batch_of(stream.take(rows), self.layout)
 
 
-def share(groups: list[RowGroup], worker: Worker) -> list[RowGroup]:
-    """Give a worker the row groups whose middle lies in its part of the split."""
+def batch_of(parts: Iterable[pa.Table], layout: BatchLayout) -> Batch:
+    """Join tables of rows into a batch; a blank one if there are none."""
+    tables = list(parts)
+    return collate(pa.concat_tables(tables), layout) if tables else blank(layout)
+
+
+def shares(groups: list[RowGroup], world: int) -> list[list[RowGroup]]:
+    """Give every row group to the worker in whose part of the split its middle lies."""
     total = sum(group.rows for group in groups)
-    ends = np.cumsum([group.rows for group in groups])
-    owners = (ends - np.array([group.rows for group in groups]) / 2) * worker.world // max(total, 1)
-    return [group for group, owner in zip(groups, owners, strict=True) if owner == worker.rank]
+    found: list[list[RowGroup]] = [[] for _ in range(world)]
+    before = 0
+    for group in groups:
+        found[(2 * before + group.rows) * world // (2 * total)].append(group)
+        before += group.rows
+    return found

@@ -5,13 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_mtl.config import ConfigError
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ def row_groups(data: Path, split: str) -> list[RowGroup]:
     for path in files:
         try:
             metadata = pq.read_metadata(path)
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise ConfigError([f"{path}: not readable as Parquet: {error}"]) from None
         for index in range(metadata.num_row_groups):
             groups.append(RowGroup(path, index, metadata.row_group(index).num_rows, len(groups)))
@@ -71,20 +68,8 @@ class Stream:
 
     def __init__(self, pieces: list[Piece], columns: list[str], shuffle: tuple[int, int] | None = None) -> None:
         """``shuffle`` is (seed, epoch): each row group is permuted as a whole, alike for everyone who reads it."""
-        self.pieces = pieces
-        self.columns = columns
-        self.shuffle = shuffle
-        self.tables = self._tables()
+        self.tables = (_read_piece(piece, columns, shuffle) for piece in pieces)
         self.rest: pa.Table | None = None
-
-    def skip(self, rows: int) -> None:
-        """Pass over rows without reading what lies wholly before them."""
-        while self.pieces and rows >= self.pieces[0].end - self.pieces[0].start:
-            rows -= self.pieces[0].end - self.pieces[0].start
-            self.pieces = self.pieces[1:]
-        if rows:
-            first = self.pieces[0]
-            self.pieces = [Piece(first.group, first.start + rows, first.end), *self.pieces[1:]]
 
     def take(self, rows: int) -> Iterator[pa.Table]:
         """Yield the next ``rows`` rows as tables."""
@@ -95,15 +80,6 @@ class Stream:
             rows -= head.num_rows
             yield head
 
-    def _tables(self) -> Iterator[pa.Table]:
-        for piece in self.pieces:
-            table = read(piece.group, self.columns)
-            if self.shuffle is None:
-                yield table.slice(piece.start, piece.end - piece.start)
-            else:
-                order = np.random.default_rng((*self.shuffle, piece.group.number)).permutation(piece.group.rows)
-                yield table.take(pa.array(order[piece.start : piece.end]))
-
 
 def read(group: RowGroup, columns: list[str]) -> pa.Table:
     """Read one row group.
@@ -112,7 +88,18 @@ def read(group: RowGroup, columns: list[str]) -> pa.Table:
         ConfigError: the file is damaged or lacks a column, with its name and the row group's number.
     """
     try:
-        with pq.ParquetFile(group.path, memory_map=True) as file:
-            return file.read_row_group(group.index, columns=columns, use_threads=False)
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
-        raise ConfigError([f"{group.path}: row group {group.index} cannot be read: {error}"]) from error
+        with pq.ParquetFile(group.path, memory_map=True, page_checksum_verification=True) as file:
+            table = file.read_row_group(group.index, columns=columns, use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError([f"{group.path}: row group {group.index} cannot be read: {error}"]) from None
+    if absent := sorted(set(columns) - set(table.column_names)):
+        raise ConfigError([f"{group.path}: column {name!r} is absent" for name in absent])
+    return table
+
+
+def _read_piece(piece: Piece, columns: list[str], shuffle: tuple[int, int] | None) -> pa.Table:
+    table = read(piece.group, columns)
+    if shuffle is None:
+        return table.slice(piece.start, piece.end - piece.start)
+    order = np.random.default_rng((*shuffle, piece.group.number)).permutation(piece.group.rows)
+    return table.take(order[piece.start : piece.end])

@@ -4,6 +4,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 
+from pydantic import model_validator
+
+from recsys_mtl.config import ConfigError
 from recsys_mtl.data.feature_kinds import FIRST_ID, Hashing, NumberFeature
 from recsys_mtl.data.schema import Schema, table_readers
 
@@ -18,24 +21,35 @@ class Spec(Schema):
     fingerprint: str = ""
     """Hash of everything above and of the vocabularies."""
 
+    @model_validator(mode="after")
+    def _is_fitted(self) -> "Spec":
+        numbers = [feature for feature in self.features if isinstance(feature, NumberFeature)]
+        tables = [table for _, table in table_readers(self)] + [f.name for f in numbers if f.boundaries is not None]
+        absent = [f"rows.{table}" for table in dict.fromkeys(tables) if table not in self.rows]
+        absent += [f"moments.{f.name}" for f in numbers if f.standardise and f.name not in self.moments]
+        if absent:
+            raise ConfigError(f"{field}: field required" for field in absent)
+        return self
+
 
 def make_spec(
     schema: Schema, vocabularies: Mapping[str, list[str]], moments: Mapping[str, tuple[float, float]]
 ) -> Spec:
     """Complete a schema with table sizes, moments and the fingerprint of the whole."""
-    tables = dict.fromkeys(table for _, table in table_readers(schema))
-    rows = {table: table_rows(schema, table, vocabularies) for table in tables}
-    for feature in schema.features:
-        if isinstance(feature, NumberFeature) and feature.boundaries is not None:
-            rows[feature.name] = FIRST_ID + len(feature.boundaries) + 1
-    spec = Spec(**schema.model_dump(), rows=rows, moments=dict(moments))
+    spec = Spec(**schema.model_dump(), rows=table_rows(schema, vocabularies), moments=dict(moments))
     return spec.model_copy(update={"fingerprint": fingerprint(spec, vocabularies)})
 
 
-def table_rows(schema: Schema, table: str, vocabularies: Mapping[str, list[str]]) -> int:
-    """Count the rows of a table: the two special ones, and one per value or bucket."""
-    encoding = schema.table(table).encoding
-    return FIRST_ID + (encoding.buckets if isinstance(encoding, Hashing) else len(vocabularies[table]))
+def table_rows(schema: Schema, vocabularies: Mapping[str, list[str]]) -> dict[str, int]:
+    """Count the rows of every table: the two special ones, and one per value, hash or range."""
+    rows = {}
+    for table in dict.fromkeys(table for _, table in table_readers(schema)):
+        encoding = schema.table(table).encoding
+        rows[table] = FIRST_ID + (encoding.buckets if isinstance(encoding, Hashing) else len(vocabularies[table]))
+    for feature in schema.features:
+        if isinstance(feature, NumberFeature) and feature.boundaries is not None:
+            rows[feature.name] = FIRST_ID + len(feature.boundaries) + 1
+    return rows
 
 
 def fingerprint(spec: Spec, vocabularies: Mapping[str, list[str]]) -> str:

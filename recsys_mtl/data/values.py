@@ -38,11 +38,12 @@ class FeatureError(ValueError):
 def array(values: Sequence[Any]) -> Array:
     """Build an array from a request's values; a mixture of types becomes text."""
     try:
-        if not _has_bools_among_others(values):
-            return pa.array(values)  # type: ignore[no-any-return]
+        made: Array = pa.array(values)
+        if not _hides_bools(made, values):
+            return made
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
         pass
-    return pa.array([[_text(v) for v in x] if isinstance(x, list | tuple) else _text(x) for x in values])
+    return pa.array([[text_of(v) for v in x] if isinstance(x, list | tuple) else text_of(x) for x in values])
 
 
 def as_text(values: Array, column: str) -> Array:
@@ -55,10 +56,8 @@ def as_text(values: Array, column: str) -> Array:
         values = values.dictionary_decode()
     if pa.types.is_floating(values.type):
         return _float_text(values)
-    if pa.types.is_temporal(values.type) and not pa.types.is_date(values.type):
-        raise FeatureError(
-            column, f"{values.type} values are no ids; make them text"
-        )  # as which, a request could not know
+    if pa.types.is_temporal(values.type) and not pa.types.is_date(values.type):  # a request could not know its text
+        raise FeatureError(column, f"{values.type} values are no ids; make them text")
     try:
         texts = values.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -137,21 +136,21 @@ def first_where(mask: Iterable[bool] | npt.NDArray[np.bool_]) -> int | None:
     return int(hits[0]) if hits.size else None
 
 
-def _has_bools_among_others(values: Sequence[Any]) -> bool:
-    """Spot ``[true, 1.5]``, which Arrow takes for the numbers 1 and 1.5."""
-    kinds = set(map(type, values)) - {type(None)}
-    if kinds & {list, tuple}:
-        kinds = set(map(type, chain.from_iterable(x for x in values if isinstance(x, list | tuple)))) - {type(None)}
-    return bool in kinds and len(kinds) > 1
-
-
-def _text(value: Any) -> str | None:
-    """Write one value as `as_text` does; whole numbers may be of any size."""
+def text_of(value: Any) -> str | None:
+    """Write one value of a request as `as_text` does; a whole number may be of any size."""
     if isinstance(value, str):
-        return value.encode(errors="replace").decode()  # a lone surrogate, which JSON can hold and UTF-8 cannot
+        return value.encode(errors="replace").decode() or None  # a lone surrogate, which JSON can hold but not UTF-8
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return None if value is None else as_text(pa.array([value]), "")[0].as_py()
+
+
+def _hides_bools(made: Array, values: Sequence[Any]) -> bool:
+    """Spot ``[true, 1.5]``, which Arrow takes for the numbers 1 and 1.5."""
+    if not isinstance(made, pa.ListArray):
+        return pa.types.is_floating(made.type) and bool in map(type, values)
+    cells = chain.from_iterable(x for x in values if x is not None)
+    return pa.types.is_floating(made.type.value_type) and bool in map(type, cells)
 
 
 def _float_text(values: Array) -> Array:

@@ -69,11 +69,12 @@ class Level(nn.Module):
         self.shared_gate = None if last else Gate(in_dim, ("shared",), (everything,))
 
     def forward(self, task_BGR: Tensor, shared_B1R: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``g_BTH`` of the tasks and ``g_B1H`` of the shared part; the last level hands on its input for that."""
+        """Return ``g_BTH`` of the tasks and ``g_B1H`` of the shared part; the last level hands on its input for it."""
         own_BTEH = self.own(task_BGR)
         shared_BSH = self.shared(shared_B1R).squeeze(1)
-        own_weights_BTE, shared_weights_BTS = self.task_gate(task_BGR).split([own_BTEH.shape[2], shared_BSH.shape[1]], dim=2)
-        # For the few experts of one task, product and sum beat B·T matmuls of a few rows twofold.
+        weights_BTE = self.task_gate(task_BGR)
+        own_weights_BTE, shared_weights_BTS = torch.split(weights_BTE, [own_BTEH.shape[2], shared_BSH.shape[1]], dim=2)
+        # For the few experts of one task, product and sum take half the time of B·T matmuls of a few rows.
         g_BTH = (own_weights_BTE.unsqueeze(3) * own_BTEH).sum(2) + shared_weights_BTS @ shared_BSH
         if self.shared_gate is None:
             return g_BTH, shared_B1R

@@ -83,7 +83,7 @@ class MetricBank:
         return self.binary.reliability(self.binary.tasks.index(task), bins)
 
     def cell_counts(self, task: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits with the negatives and positives of a binary task that have them: what a calibrator is fitted to."""
+        """Return logits of a binary task with their negatives and positives: what a calibrator is fitted to."""
         return self.binary.cell_counts(self.binary.tasks.index(task))
 
     def group_scores(self, task: str) -> GroupScores:

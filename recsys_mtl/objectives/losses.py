@@ -14,8 +14,8 @@ class ObjectiveConfig(Config):
     """How the tasks' losses become one."""
 
     average_over: Literal["known", "rows"] = "known"
-    """A task's loss is its sum over known labels, divided by their number (PLE, section 3.3 of the paper) or by the rows of
-    the batch. The latter gives a task whose label is rarely known correspondingly less weight."""
+    """A task's loss is its sum over known labels, divided by their number (as PLE does) or by the rows of the batch.
+    The latter gives a task whose label is rarely known correspondingly less weight."""
 
     def build(self, tasks: tuple[Task, ...]) -> "Objective":
         """Make the objective for ``tasks``."""

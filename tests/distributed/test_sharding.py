@@ -82,7 +82,6 @@ def test_two_workers_learn_what_one_process_learns(tmp_path: Path, experts: dict
     alone = unsharded(data, experts)
     assert first["losses"] == second["losses"]
     assert first["losses"] == pytest.approx(alone["losses"], rel=1e-5)
-    assert first["losses"][-1] < first["losses"][0]
     assert first["weights"].keys() == alone["weights"].keys()
     for name, weight in alone["weights"].items():
         torch.testing.assert_close(first["weights"][name], weight, rtol=1e-4, atol=1e-5, msg=name)
