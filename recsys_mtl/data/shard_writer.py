@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -98,10 +99,15 @@ def _row_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 def _write(row_groups: Iterator[pa.Table], directory: Path) -> None:
     """Write row groups into as many files as they need."""
     for number, first in enumerate(row_groups):
-        path = directory / f"part-{number:05d}.parquet"
-        with pq.ParquetWriter(
-            path, first.schema, compression="zstd", compression_level=1, write_page_checksum=True
-        ) as file:
+        with _open(directory / f"part-{number:05d}.parquet", first.schema) as file:
             file.write_table(first)
             for row_group in islice(row_groups, SHARD_ROW_GROUPS - 1):
                 file.write_table(row_group)
+
+
+def _open(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    # Ids repeat, numbers do not: to look for repetitions in these, too, takes a third of the time of writing.
+    ids = [field for field in schema if not pa.types.is_floating(field.type)]
+    paths = [f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name for field in ids]
+    options: dict[str, Any] = {"use_dictionary": paths}  # typed as a bool in pyarrow's stubs
+    return pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, write_page_checksum=True, **options)

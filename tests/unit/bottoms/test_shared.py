@@ -23,7 +23,7 @@ def test_inputs_stand_side_by_side(sequences: MeanConfig | AttentionConfig) -> N
     assert x_BGR.shape == (4, 1, bottom.out_dim)
     for b in range(4):
         pooled = [sequence_BD[b] for sequence_BD in bottom.encoder(features)]
-        assert torch.equal(x_BGR[b, 0], torch.cat([features.fields_BX[b], features.dense_BC[b], *pooled]))
+        assert torch.equal(x_BGR[b, 0], torch.cat([features.fields_BX[b], *pooled, features.dense_BC[b]]))
 
 
 def test_hidden_layers_follow() -> None:
@@ -58,14 +58,15 @@ def test_a_data_set_needs_no_sequence_number_or_field(layout: FeatureLayout) -> 
     assert bottom.out_dim == width
 
 
-def test_inputs_and_hidden_layers_are_dropped_in_training_only() -> None:
+def test_embeddings_and_hidden_layers_are_dropped_in_training_only() -> None:
     layout = FeatureLayout(dense.LAYOUT.fields, (), 3)
-    bottom, features = build(SharedConfig(hidden=(64,), dropout=0.5), layout), dense.features(300, layout)
+    bottom, features = build(SharedConfig(hidden=(64,), dropout=0.5, embedding_dropout=0.5), layout), dense.features(300, layout)
     read: list[Tensor] = []
     bottom.mlp.register_forward_pre_hook(lambda _mlp, inputs: read.append(inputs[0]))
     written = bottom(features)
     kept = bottom.eval()(features)
-    assert (read[0] == 0).float().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert (read[0][:, : layout.fields_dim] == 0).float().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert torch.equal(read[0][:, layout.fields_dim :], features.dense_BC)
     assert not (read[1] == 0).any()
     assert (written[kept != 0] == 0).float().mean().item() > 0.45
     assert torch.equal(bottom(features), kept)

@@ -93,3 +93,12 @@ def test_cuts_split_no_group_and_are_as_short_as_they_can_be(values: list[int], 
         last = groups[start:end] == groups[end - 1]
         assert end == len(groups) or end - start >= rows
         assert end - start - int(last.sum()) < rows
+
+
+def test_ids_are_written_with_a_dictionary_and_numbers_without(tmp_path: Path) -> None:
+    rows = table(range(20)).append_column("number", pa.array([0.5] * 20, pa.float32()))
+    write_by_group(iter([rows]), tmp_path)
+    (file,) = files(tmp_path)
+    columns = [file.metadata.row_group(0).column(i) for i in range(4)]
+    coded = {column.path_in_schema: column.has_dictionary_page for column in columns}
+    assert coded == {"row": True, "ids.list.element": True, GROUP: True, "number": False}
