@@ -88,7 +88,7 @@ def matches(table: pa.Table, sequence: str, target: str) -> npt.NDArray[np.gener
     return np.bincount(rows[same], minlength=len(num_events))
 
 
-def first_of(column: pa.Array[Any]) -> npt.NDArray[np.int32]:
+def first_of(column: "pa.Array[Any]") -> npt.NDArray[np.int32]:
     """First id of every bag, 0 where it is empty."""
     counts = lengths(column)
     values = np.append(pc.list_flatten(column).to_numpy(), 0)
@@ -96,6 +96,6 @@ def first_of(column: pa.Array[Any]) -> npt.NDArray[np.int32]:
     return np.where(counts > 0, values[starts], 0)
 
 
-def lengths(column: pa.Array[Any]) -> npt.NDArray[np.int64]:
+def lengths(column: "pa.Array[Any]") -> npt.NDArray[np.int64]:
     """Number of values of every list."""
     return np.asarray(pc.list_value_length(column).to_numpy(zero_copy_only=False), dtype=np.int64)

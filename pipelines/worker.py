@@ -82,7 +82,7 @@ class WorkerProgram:
         model = self.run.model.build(self.spec, names, table_device=torch.device("meta"))
         model.ranker.to(self.device)
         sharded = shard(model, self.run.optim.sparse, self.device)
-        initialise_tables(sharded, self.run.seed)
+        initialise_tables(sharded, self.run.seed, deviation=self.run.optim.sparse.init_deviation)
         torch.manual_seed(self.run.seed * 1_000_003 + self.worker.rank)  # dropout differs between workers
         return TrainStep(
             sharded, self.objective(), self.run.optim.dense, self.run.trainer.total_steps(self.reader.steps)

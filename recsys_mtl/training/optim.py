@@ -24,6 +24,9 @@ class SparseConfig(Config):
     eps: PositiveFloat = 1e-8
     """Added to the root of the accumulated squares; ``sgd`` has none and ignores it."""
 
+    init_deviation: PositiveFloat = 0.01
+    """Standard deviation of fresh embedding weights."""
+
     @property
     def optimizer(self) -> tuple[type[Optimizer], dict[str, Any]]:
         """Class and arguments, as torchrec wants them."""

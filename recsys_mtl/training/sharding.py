@@ -22,9 +22,6 @@ from torchrec.distributed.types import ModuleSharder, ShardingPlan, ShardingType
 
 from recsys_mtl.training.optim import SparseConfig
 
-INIT_DEVIATION = 0.01
-"""Standard deviation of fresh embedding weights."""
-
 
 def shard(model: nn.Module, sparse: SparseConfig, device: torch.device) -> DistributedModelParallel:
     """Spread the tables of ``model`` over the process group, with their optimiser fused into the backward pass.
@@ -72,12 +69,12 @@ def dense_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for name, parameter in model.named_parameters() if not _is_table(name)]
 
 
-def initialise_tables(model: nn.Module, seed: int) -> None:
-    """Fill all tables with numbers that depend on the seed and the table's name, not on how it is sharded."""
+def initialise_tables(model: nn.Module, seed: int, *, deviation: float) -> None:
+    """Fill all tables with normal numbers that depend on the seed and the table's name, not on how it is sharded."""
     for name, weight in model.state_dict().items():
         if _is_table(name):
             generator = torch.Generator().manual_seed(xxhash.xxh32_intdigest(f"{seed} {name}".encode()))
-            full = torch.randn(tuple(weight.shape), generator=generator) * INIT_DEVIATION
+            full = torch.randn(tuple(weight.shape), generator=generator) * deviation
             for part, offsets in local_parts(weight):
                 index = tuple(slice(o, o + s) for o, s in zip(offsets, part.shape, strict=True))
                 part.detach().copy_(full[index])

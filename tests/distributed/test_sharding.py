@@ -51,7 +51,7 @@ def learn(model: torch.nn.Module, data: Path, worker: Worker) -> list[float]:
 
 def work(worker: Worker, data: Path, experts: dict[str, Any]) -> dict[str, Any]:
     sharded = shard(build(data, experts, torch.device("meta")), SparseConfig(), torch.device("cpu"))
-    initialise_tables(sharded, seed=1)
+    initialise_tables(sharded, seed=1, deviation=0.01)
     losses = learn(sharded, data, worker)
     spec = Encoder.load(data).spec
     layout = BatchLayout.of(spec, builders.TASKS)
@@ -63,7 +63,7 @@ def work(worker: Worker, data: Path, experts: dict[str, Any]) -> dict[str, Any]:
 def unsharded(data: Path, experts: dict[str, Any]) -> dict[str, Any]:
     """The reference: plain torch modules in one process, with the same optimisers."""
     model = build(data, experts, None)
-    initialise_tables(model, seed=1)
+    initialise_tables(model, seed=1, deviation=0.01)
     optimizer, arguments = SparseConfig().optimizer
     apply_optimizer_in_backward(optimizer, table_parameters(model), arguments)
     losses = learn(model, data, Worker())

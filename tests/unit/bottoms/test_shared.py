@@ -60,7 +60,10 @@ def test_a_data_set_needs_no_sequence_number_or_field(layout: FeatureLayout) -> 
 
 def test_embeddings_and_hidden_layers_are_dropped_in_training_only() -> None:
     layout = FeatureLayout(dense.LAYOUT.fields, (), 3)
-    bottom, features = build(SharedConfig(hidden=(64,), dropout=0.5, embedding_dropout=0.5), layout), dense.features(300, layout)
+    bottom, features = (
+        build(SharedConfig(hidden=(64,), dropout=0.5, embedding_dropout=0.5), layout),
+        dense.features(300, layout),
+    )
     read: list[Tensor] = []
     bottom.mlp.register_forward_pre_hook(lambda _mlp, inputs: read.append(inputs[0]))
     written = bottom(features)
