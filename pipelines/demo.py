@@ -29,13 +29,13 @@ CANDIDATES = 8
 
 def main() -> None:
     """Run the demo in the current directory."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)
     started = time.perf_counter()
     world = ("--rows", str(ROWS), "--users", str(USERS), "--items", str(ITEMS))
     command(console, "prepare", "synthetic", "--out", str(DATA), *world)
     output = command(
         console, "train", str(PRESET), f"data.path={DATA}", "cluster.workers=2", f"registry.name={MODEL}",
-        "trainer.batch_size=2048", "trainer.eval_every=60",
+        "trainer.batch_size=1024", "trainer.epochs=3", "optim.dense.lr=0.002",
     )  # fmt: skip
     version = output.split(f"registered {MODEL} version ")[1].split()[0]
     command(console, "promote", MODEL, "--version", version)

@@ -56,7 +56,7 @@ class TrainingDisplay:
             self._progress(event)
         elif event.kind == "evaluation":
             mark = " (best so far)" if event.best else ""
-            self.console.print(f"step {event.step}: {_summary(event.metrics)}{mark}", highlight=False)
+            self.console.print(f"step {event.step}: {_summary(event.metrics)}{mark}", highlight=False, soft_wrap=True)
 
     def _progress(self, event: Event) -> None:
         loss = f"loss {event.losses['total']:.4f}, " if "total" in event.losses else ""

@@ -20,7 +20,7 @@ class SparseConfig(Config):
     """
 
     kind: Literal["rowwise_adagrad", "adagrad", "sgd"] = "rowwise_adagrad"
-    lr: PositiveFloat = 0.02
+    lr: PositiveFloat = 0.05
     eps: PositiveFloat = 1e-8
     """Added to the root of the accumulated squares; ``sgd`` has none and ignores it."""
 
@@ -44,7 +44,7 @@ class DenseConfig(Config):
     clip_norm: PositiveFloat | None = 10.0
     """Largest norm of the dense gradient; a larger one is scaled down."""
     warmup_steps: NonNegativeInt = 100
-    """Steps over which the learning rate rises from nothing."""
+    """Steps over which the learning rate rises from nothing, but at most a tenth of the run."""
     decay: Literal["none", "linear", "cosine"] = "cosine"
     """How the learning rate falls from there to the last step of the run."""
     final: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -60,11 +60,12 @@ class DenseConfig(Config):
 
     def factor(self, step: int, total_steps: int) -> float:
         """Return the share of the learning rate that holds at a step."""
-        if step < self.warmup_steps:
-            return (step + 1) / self.warmup_steps
+        warmup = min(self.warmup_steps, total_steps // 10)
+        if step < warmup:
+            return (step + 1) / warmup
         if self.decay == "none":
             return 1.0
-        done = min((step - self.warmup_steps) / max(total_steps - self.warmup_steps, 1), 1.0)
+        done = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
         left = 1 - done if self.decay == "linear" else (1 + math.cos(math.pi * done)) / 2
         return self.final + (1 - self.final) * left
 

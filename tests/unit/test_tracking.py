@@ -464,7 +464,7 @@ def test_handlers_of_others_stay_and_ours_do_not() -> None:
     def theirs(*_: object) -> None:
         raise AssertionError
 
-    before = signal.signal(signal.SIGHUP, theirs)
+    before, stop = signal.signal(signal.SIGHUP, theirs), signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         with stop_signals_raise():
             assert signal.getsignal(signal.SIGHUP) is theirs
@@ -475,6 +475,7 @@ def test_handlers_of_others_stay_and_ours_do_not() -> None:
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGTERM, stop)
 
 
 def test_importing_does_not_pay_for_mlflow() -> None:
