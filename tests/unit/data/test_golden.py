@@ -31,6 +31,18 @@ def test_requests_encode_to_the_encoded_rows(data: Path) -> None:
     assert online.to_pydict() == offline.select(online.column_names).to_pydict()
 
 
+def test_encoded_rows_stand_in_the_order_of_the_requests_candidates(tmp_path: Path) -> None:
+    raw = pa.concat_tables(builders.raw_table(4, seed) for seed in (3, 4, 3, 4))  # each user's rows lie apart
+    encoder = Encoder(*fit(builders.schema(), [raw]))
+    sample = GoldenSample(builders.schema())
+    sample.offer(raw, encoder.encode(raw))
+    sample.save(tmp_path)
+    requests = [json.loads(line) for line in (tmp_path / "golden.jsonl").read_text(encoding="utf-8").splitlines()]
+    online = pa.concat_tables(encoder.encode(as_table(request)) for request in requests)
+    assert online.to_pydict() == pq.read_table(tmp_path / "golden.parquet").to_pydict()
+    assert online.to_pydict() != encoder.encode(raw).to_pydict()
+
+
 def test_a_request_has_the_columns_of_each_entity_where_they_belong(data: Path) -> None:
     request = json.loads((data / "golden.jsonl").read_text(encoding="utf-8").splitlines()[0])
     assert list(request) == ["user", "context", "candidates"]

@@ -1,5 +1,7 @@
 """Learning rates over a run, and optimisers by name."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -39,7 +41,7 @@ def test_it_is_a_share_that_never_falls_below_the_final_one(total: int, warmup: 
     factors = rates(total, warmup_steps=warmup, decay=decay, final=final)
     assert all(0 < factor <= 1 + 1e-12 or factor == pytest.approx(final) for factor in factors)
     after = factors[min(warmup, total // 10) :]
-    assert all(one >= other - 1e-12 for one, other in zip(after, after[1:], strict=False))
+    assert all(one >= other - 1e-12 for one, other in pairwise(after))
     assert min(after) >= final - 1e-12
 
 
