@@ -158,11 +158,8 @@ def _taken_names(config: TableConfig) -> list[str]:
 
 
 def _leaks(config: TableConfig) -> list[str]:
-    """Find features that read what is to be predicted."""
-    leaks = {}
-    for task in config.tasks:
-        rule = config.labels.get(task.label_column)
-        leaks[rule.column if rule else task.label_column] = task.name
-        leaks[task.label_column] = task.name
+    """Find features that read a column from which a label is made; labels themselves the schema has looked for."""
+    rules = ((task, config.labels.get(task.label_column)) for task in config.tasks)
+    leaks = {rule.column: task.name for task, rule in rules if rule is not None}
     columns = [column for column in source_columns(config) if column in leaks]
     return [f"features: column {column!r} is what task {leaks[column]} predicts" for column in columns]

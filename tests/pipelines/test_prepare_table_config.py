@@ -26,7 +26,7 @@ WRONG_SCHEMAS: list[tuple[dict[str, Any], str]] = [
     ({"labels": {"click": {"column": "c"}}},
      "labels.click: say either which values are positive or at_least, not both"),
     ({"labels": {"x": {"column": "c", "positive": 1}}}, "configuration: labels.x: no binary task reads it"),
-    (feature(kind="id", name="click"), "configuration: features: column 'click' is what task click predicts"),
+    (feature(kind="id", name="click"), "features.click: column 'click' is the label of task 'click'"),
     ({"labels": {"click": {"column": "age", "at_least": 30}}},
      "configuration: features: column 'age' is what task click predicts"),
 ]  # fmt: skip

@@ -180,3 +180,8 @@ def test_shares_are_runs_of_about_equal_length(sizes: list[int], world: int) -> 
     assert [group for mine in found for group in mine] == groups
     limit = sum(sizes) / world + max(sizes)
     assert all(sum(group.rows for group in mine) <= limit for mine in found)
+
+
+def test_a_long_row_group_goes_where_most_of_it_lies() -> None:
+    groups = [RowGroup(Path("x"), i, rows, i) for i, rows in enumerate((4, 6))]
+    assert shares(groups, 2) == [groups[:1], groups[1:]]
