@@ -101,6 +101,7 @@ def preflight(run: TrainRun) -> str:
         program = WorkerProgram(run, Worker(0, run.cluster.workers), torch.device("cpu"))
         run.model.build(program.spec, tuple(task.name for task in program.tasks), table_device=torch.device("meta"))
         program.objective()
+        run.trainer.select.check([task.name for task in program.tasks])
     except ConfigError:
         raise
     except ValueError as error:

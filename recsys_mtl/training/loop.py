@@ -2,14 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from recsys_mtl.config import Config
+from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.data.batch import Batch
 from recsys_mtl.data.prefetch import Prefetch
 from recsys_mtl.data.reader import Cursor, TrainReader
@@ -30,6 +30,20 @@ class SelectConfig(Config):
     mode: Literal["max", "min"] = "max"
     patience: NonNegativeInt | None = None
     """Evaluations without improvement after which the run stops; it goes on to the end where it is not given."""
+
+    def check(self, tasks: Collection[str]) -> None:
+        """Make sure that there is something to judge by.
+
+        Raises:
+            ConfigError: a task that the run does not learn.
+        """
+        named = {"metric": [self.metric.rpartition("/")[0]] if "/" in self.metric else [], "tasks": self.tasks or ()}
+        unknown = [(field, name) for field, names in named.items() for name in names if name not in tasks]
+        if unknown:
+            has = ", ".join(tasks)
+            raise ConfigError(
+                f"trainer.select.{field}: no task {name!r} in the run; it has {has}" for field, name in unknown
+            )
 
     def value(self, metrics: Metrics) -> float:
         """Return the number to judge by; NaN if no task has it."""

@@ -77,6 +77,13 @@ def test_train_needs_the_task_of_a_space(data: Path) -> None:
     assert line == "tasks.include: 'like' needs 'click', the task of its sample space"
 
 
+def test_train_needs_a_task_to_select_by(data: Path) -> None:
+    (line,) = refused("train", f"data.path={data}", "trainer.select.tasks=[click,clicks]")
+    assert line == "trainer.select.tasks: no task 'clicks' in the run; it has click, like, watch"
+    (line,) = refused("train", f"data.path={data}", "trainer.select.metric=clicks/auc")
+    assert line.startswith("trainer.select.metric: no task 'clicks'")
+
+
 def test_train_refuses_more_workers_than_lanes(data: Path) -> None:
     (line,) = refused("train", f"data.path={data}", "cluster.workers=4", "data.reader.lanes=2")
     assert line.startswith("data.reader.lanes: 2")
@@ -121,6 +128,12 @@ def test_the_schema_accepts_what_the_program_accepts(tmp_path: Path) -> None:
         jsonschema.validate(run.model_dump(mode="json"), schema)
     with pytest.raises(jsonschema.ValidationError, match="lerning_rate"):
         jsonschema.validate({"data": {"path": "x"}, "optim": {"dense": {"lerning_rate": 1}}}, schema)
+
+
+@pytest.mark.parametrize("settings", sorted((CONFIGS / "data").glob("*.yaml")), ids=lambda path: path.stem)
+def test_settings_for_a_data_set_go_with_every_preset(settings: Path) -> None:
+    for preset in sorted((CONFIGS / "models").glob("*.yaml")):
+        assert load(TrainRun, [str(settings), str(preset), "data.path=x"]).data.path == "x"
 
 
 @pytest.mark.parametrize("preset", sorted((CONFIGS / "models").glob("*.yaml")), ids=lambda path: path.stem)
