@@ -22,7 +22,7 @@ from recsys_mtl.heads.towers import TowersConfig
 class ModelConfig(Config):
     """Which bottom, experts and heads, and their sizes."""
 
-    bottom: BottomConfig = SharedConfig(hidden=(256, 128))
+    bottom: BottomConfig = SharedConfig()
     experts: ExpertsConfig = DirectConfig()
     heads: HeadsConfig = TowersConfig()
 
