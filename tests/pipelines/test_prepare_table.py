@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.dataset as ds
 import pytest
 
 from pipelines.prepare.table import prepare
@@ -33,7 +34,10 @@ def test_values_arrive_in_their_splits(make: Make, parquet: bool) -> None:
 
 @pytest.mark.parametrize("parquet", [False, True])
 def test_a_table_can_be_written(make: Make, tmp_path: Path, parquet: bool) -> None:
-    write_dataset(make(parquet=parquet), tmp_path / "out")
+    raw = make(parquet=parquet)
+    write_dataset(raw, tmp_path / "out")
+    written = {split: ds.dataset(tmp_path / "out" / split).count_rows() for split in SPLITS}
+    assert written == {split: read(raw, split).num_rows for split in SPLITS}
 
 
 def test_text_and_parquet_give_the_same_encoded_data(make: Make, tmp_path: Path) -> None:
