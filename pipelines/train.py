@@ -99,7 +99,7 @@ def preflight(run: TrainRun) -> str:
     """
     try:
         program = WorkerProgram(run, Worker(0, run.cluster.workers), torch.device("cpu"))
-        run.model.build(program.spec, tuple(task.name for task in program.tasks), table_device=torch.device("meta"))
+        run.model.build(program.spec, program.tasks, table_device=torch.device("meta"))
         program.objective()
         run.trainer.select.check([task.name for task in program.tasks])
     except ConfigError:

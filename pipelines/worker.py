@@ -78,8 +78,7 @@ class WorkerProgram:
 
     def _build_step(self) -> TrainStep:
         torch.manual_seed(self.run.seed)
-        names = tuple(task.name for task in self.tasks)
-        model = self.run.model.build(self.spec, names, table_device=torch.device("meta"))
+        model = self.run.model.build(self.spec, self.tasks, table_device=torch.device("meta"))
         model.ranker.to(self.device)
         sharded = shard(model, self.run.optim.sparse, self.device)
         initialise_tables(sharded, self.run.seed, deviation=self.run.optim.sparse.init_deviation)
@@ -90,7 +89,8 @@ class WorkerProgram:
 
     def objective(self) -> Objective:
         """Make the run's objective."""
-        return self.run.objective.build(self.tasks).to(self.device)
+        calibrator = self.run.model.heads.calibrator
+        return self.run.objective.build(self.tasks, calibrator=calibrator).to(self.device)
 
     def _evaluate(self, step: TrainStep, split: str, calibration: Calibration | None = None) -> MetricBank:
         batch_size = self.run.trainer.eval_batch_size

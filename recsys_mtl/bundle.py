@@ -64,8 +64,7 @@ class Bundle:
         encoder = Encoder.load(directory)
         if encoder.spec.fingerprint != manifest.fingerprint:
             raise ConfigError([f"{directory}: spec.yaml is not the one that the model was trained on"])
-        tasks = tuple(task.name for task in manifest.tasks)
-        model = load_model(manifest.model, encoder, tasks, directory / "model.safetensors")
+        model = load_model(manifest.model, encoder, manifest.tasks, directory / "model.safetensors")
         calibration = validate(Calibration, read_yaml(directory / "calibration.json"))
         fusions = validate(Fusions, read_yaml(directory / "fusion.yaml"), where="fusion.yaml: ")
         lines = (directory / "golden.jsonl").read_text(encoding="utf-8").splitlines()
@@ -91,7 +90,7 @@ class Bundle:
             return predictions(self.model(batch), self.manifest.tasks, self.calibration)
 
 
-def load_model(config: ModelConfig, encoder: Encoder, tasks: tuple[str, ...], weights: Path) -> RankingModel:
+def load_model(config: ModelConfig, encoder: Encoder, tasks: tuple[Task, ...], weights: Path) -> RankingModel:
     """Rebuild an unsharded model in evaluation mode.
 
     Raises:

@@ -1,16 +1,39 @@
 """Layers that several architectures share. K maps over the same rows are one matmul, never a loop."""
 
 import math
-from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
+
+from recsys_mtl.config import Config
+from recsys_mtl.norms import NoNormConfig, NormConfig, build_norm
 
 Activation = Literal["relu", "silu", "tanh"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+
+class LayerStyle(Config):
+    """What happens between the linear maps of a perceptron."""
+
+    activation: Activation | None = None
+    """``relu`` unless given; ``silu`` after a normalisation, half of whose outputs ``relu`` would set to zero."""
+    norm: NormConfig = NoNormConfig()
+    """Normalisation before each activation. ``batch`` makes HoME's experts of any: Linear, BatchNorm, Swish."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each hidden layer's outputs that are dropped in training."""
+
+    def after_linear(self, num_maps: int, width: int) -> list[nn.Module]:
+        """Make what follows ``num_maps`` linear maps of a ``width``, side by side."""
+        norm = build_norm(self.norm, num_maps, width)
+        activation = self.activation or ("relu" if norm is None else "silu")
+        dropout = [nn.Dropout(self.dropout)] if self.dropout else []
+        return [*([norm] if norm is not None else []), ACTIVATIONS[activation](), *dropout]
+
+
+PLAIN = LayerStyle()
 
 
 class GroupedLinear(nn.Module):
@@ -54,13 +77,17 @@ class GroupedMLP(nn.Module):
         num_maps: int,
         in_dim: int,
         hidden: tuple[int, ...],
+        style: LayerStyle = PLAIN,
         *,
-        activation: Activation = "relu",
-        dropout: float = 0.0,
+        vectors_per_map: int = 1,
     ) -> None:
+        """``vectors_per_map`` tells how many vectors, to be normalised each for itself, a map's output holds."""
         super().__init__()
-        linear = partial(GroupedLinear, num_maps)
-        self.layers = nn.Sequential(*_perceptron(linear, (in_dim, *hidden), activation, dropout))
+        layers: list[nn.Module] = []
+        for i, o in pairwise((in_dim, *hidden)):
+            layers += [GroupedLinear(num_maps, i, o)]
+            layers += style.after_linear(num_maps * vectors_per_map, o // vectors_per_map)
+        self.layers = nn.Sequential(*layers)
         self.out_dim = hidden[-1] if hidden else in_dim
 
     def forward(self, x_BGI: Tensor) -> Tensor:
@@ -72,18 +99,21 @@ class GroupedMLP(nn.Module):
 
 
 class ExpertBank(nn.Module):
-    """Experts in groups: those of a group read the same input."""
+    """Experts in groups: those of a group read the same input. Expert diagnostics find experts by this class."""
 
     def __init__(
-        self, num_groups: int, per_group: int, in_dim: int, hidden: tuple[int, ...], *, dropout: float = 0.0
+        self, names: tuple[tuple[str, ...], ...], in_dim: int, hidden: tuple[int, ...], style: LayerStyle = PLAIN
     ) -> None:
+        """``names`` holds a group of experts in each row; all groups have the same size."""
         super().__init__()
-        self.groups = (num_groups, per_group)
-        self.first = GroupedMLP(num_groups, in_dim, (per_group * hidden[0],), dropout=dropout)
-        self.rest = GroupedMLP(num_groups * per_group, hidden[0], hidden[1:], dropout=dropout)
+        assert len({len(group) for group in names}) == 1, names
+        self.names = names
+        num_groups, per_group = self.groups = (len(names), len(names[0]))
+        self.first = GroupedMLP(num_groups, in_dim, (per_group * hidden[0],), style, vectors_per_map=per_group)
+        self.rest = GroupedMLP(num_groups * per_group, hidden[0], hidden[1:], style)
 
     def forward(self, x_BGR: Tensor) -> Tensor:
-        """Return ``h_BGEH`` for ``num_groups`` groups of E experts; an input with G = 1 is shared by all groups."""
+        """Return ``h_BGEH`` for G groups of E experts; an input with G = 1 is shared by all groups."""
         h_BGJ = self.first(x_BGR)
         h_BGEH = h_BGJ.view(x_BGR.shape[0], *self.groups, -1)
         if not self.rest.layers:  # then groups and experts stay apart: joined, they would be copied
@@ -102,40 +132,38 @@ class Gate(nn.Module):
     ``experts``.
     """
 
-    def __init__(self, in_dim: int, readers: tuple[str, ...], experts: tuple[tuple[str, ...], ...]) -> None:
-        """``experts`` names what each reader's gate chooses from; all choices have the same size."""
+    def __init__(
+        self, in_dim: int, readers: tuple[str, ...], experts: tuple[tuple[str, ...], ...], *, dropout: float = 0.0
+    ) -> None:
+        """``experts`` names what each reader's gate chooses from; all choices have the same size.
+
+        ``dropout`` is the share of weights set to zero in training, against gates that settle on one expert
+        (Zhao et al., RecSys 2019).
+        """
         super().__init__()
         assert len(experts) == len(readers), (readers, experts)
         assert len({len(choice) for choice in experts}) == 1, experts
         self.readers, self.experts = readers, experts
         self.linear = GroupedLinear(len(readers), in_dim, len(experts[0]), bias=False)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x_BGR: Tensor) -> Tensor:
-        """Return ``weights_BTE``, which sum to 1 over E; ``G`` is 1 or T."""
-        return self.linear(x_BGR).softmax(-1)
+        """Return ``weights_BTE``, which sum to 1 over E where none is dropped; ``G`` is 1 or T."""
+        return self.dropout(self.linear(x_BGR).softmax(-1))  # type: ignore[no-any-return]
 
     def __call__(self, x_BGR: Tensor) -> Tensor:
         return super().__call__(x_BGR)  # type: ignore[no-any-return]
 
 
 class MLP(nn.Sequential):
-    """A plain perceptron: Linear, activation and dropout for every width of ``hidden``."""
+    """A plain perceptron: Linear and what the style says, for every width of ``hidden``."""
 
-    def __init__(
-        self, in_dim: int, hidden: tuple[int, ...], *, activation: Activation = "relu", dropout: float = 0.0
-    ) -> None:
-        super().__init__(*_perceptron(nn.Linear, (in_dim, *hidden), activation, dropout))
+    def __init__(self, in_dim: int, hidden: tuple[int, ...], style: LayerStyle = PLAIN) -> None:
+        layers: list[nn.Module] = []
+        for i, o in pairwise((in_dim, *hidden)):
+            layers += [nn.Linear(i, o), *style.after_linear(1, o)]
+        super().__init__(*layers)
         self.out_dim = hidden[-1] if hidden else in_dim
 
     def __call__(self, x: Tensor) -> Tensor:
         return super().__call__(x)  # type: ignore[no-any-return]
-
-
-def _perceptron(
-    linear: Callable[[int, int], nn.Module], widths: tuple[int, ...], activation: Activation, dropout: float
-) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    for i, o in pairwise(widths):
-        layers += [linear(i, o), ACTIVATIONS[activation]()]
-        layers += [nn.Dropout(dropout)] if dropout else []
-    return layers

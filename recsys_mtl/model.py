@@ -17,6 +17,7 @@ from recsys_mtl.features import FeatureLayout, Features
 from recsys_mtl.heads import HeadsConfig
 from recsys_mtl.heads.base import Heads
 from recsys_mtl.heads.towers import TowersConfig
+from recsys_mtl.tasks import Task
 
 
 class ModelConfig(Config):
@@ -26,13 +27,13 @@ class ModelConfig(Config):
     experts: ExpertsConfig = DirectConfig()
     heads: HeadsConfig = TowersConfig()
 
-    def build(self, spec: Spec, tasks: tuple[str, ...], *, table_device: torch.device | None = None) -> "RankingModel":
+    def build(self, spec: Spec, tasks: tuple[Task, ...], *, table_device: torch.device | None = None) -> "RankingModel":
         """Make the model for a data set; tables may be on the meta device, to be sharded before they take memory."""
         # The ranker first: its random draws must not depend on the tables.
         ranker = self.build_ranker(feature_layout(spec), tasks)
         return RankingModel(Embeddings(spec, table_device), ranker)
 
-    def build_ranker(self, layout: FeatureLayout, tasks: tuple[str, ...]) -> "Ranker":
+    def build_ranker(self, layout: FeatureLayout, tasks: tuple[Task, ...]) -> "Ranker":
         """Make the dense part: everything above the tables."""
         bottom = self.bottom.build(layout, tasks)
         experts = self.experts.build(bottom.out_dim, tasks)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.features import FeatureLayout, Features, Sequence
-from recsys_mtl.layers import ACTIVATIONS, MLP, Activation
+from recsys_mtl.layers import ACTIVATIONS, MLP, Activation, LayerStyle
 
 
 class SequenceEncoder(nn.Module, ABC):
@@ -101,7 +101,7 @@ class ActivationUnit(nn.Module):
         self.from_event = nn.Linear(sequence.dim, width, bias=False)
         self.from_product = nn.Linear(query_dim, width, bias=False)
         self.activation = ACTIVATIONS[config.activation]()
-        self.rest = MLP(width, config.hidden[1:], activation=config.activation)
+        self.rest = MLP(width, config.hidden[1:], LayerStyle(activation=config.activation))
         self.score = nn.Linear(config.hidden[-1], 1, bias=not config.normalise)  # a softmax does not see a bias
         self.normalise = config.normalise
 

@@ -1,8 +1,8 @@
 """Tasks: what the model predicts for an impression."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat
 
@@ -37,6 +37,9 @@ class BinaryTask(TaskBase):
     kind: Literal["binary"] = "binary"
     value: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """Weight of the event in the default score formula; 0 leaves it out, as is right for a complaint."""
+    after: TaskName | None = None
+    """Event that comes before this one in a funnel: a purchase after a click. Where that is known not to have happened,
+    an unknown label of this one counts as 0. Unlike with ``space``, every impression counts."""
 
 
 class RegressionTask(TaskBase):
@@ -56,16 +59,65 @@ class RegressionTask(TaskBase):
 Task = Annotated[BinaryTask | RegressionTask, Field(discriminator="kind")]
 
 
+def task_names(tasks: Sequence[Task]) -> tuple[str, ...]:
+    """Return the tasks' names, in their order."""
+    return tuple(task.name for task in tasks)
+
+
+def task_groups(tasks: Sequence[Task]) -> tuple[str, ...]:
+    """Return the names of the tasks' groups, sorted: their order does not depend on that of the tasks."""
+    return tuple(sorted({task.group for task in tasks}))
+
+
+def funnel(tasks: Sequence[Task]) -> tuple[tuple[int, int], ...]:
+    """Return the positions of every event that follows another and of that other, first events of a funnel first.
+
+    Raises:
+        ConfigError: an event that follows what is no other event, itself by a detour, or in a space of its own.
+    """
+    before = {task.name: task.after for task in tasks if isinstance(task, BinaryTask) and task.after is not None}
+    if problems := list(_funnel_problems(tasks, before)):
+        raise ConfigError(problems)
+    names = task_names(tasks)
+    pairs = ((names.index(name), names.index(before[name])) for name in before)
+    return tuple(sorted(pairs, key=lambda pair: (_depth(names[pair[0]], before), pair)))
+
+
+def _funnel_problems(tasks: Sequence[Task], before: Mapping[str, str]) -> Iterator[str]:
+    events = {task.name: task for task in tasks if isinstance(task, BinaryTask)}
+    for name, earlier in before.items():
+        if earlier not in events or earlier == name:
+            yield f"tasks.{name}.after: {earlier!r} is not another binary task"
+        elif _depth(name, before) > len(before):
+            yield f"tasks.{name}.after: the funnel comes back to {name!r}"
+        if events[name].space is not None:
+            yield f"tasks.{name}: space and after exclude each other: on some rows only, or on all of them"
+
+
+def _depth(name: str, before: Mapping[str, str]) -> int:
+    """Count the events before one; one more than there can be if they go round in a circle."""
+    depth = 0
+    while name in before and depth <= len(before):
+        name, depth = before[name], depth + 1
+    return depth
+
+
 class TaskSelection(Config):
-    """Which of the data set's tasks a run learns, and with what weights."""
+    """Which of the data set's tasks a run learns, with what weights, groups and funnel."""
 
     include: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Names of the tasks to learn, in this order; all of the data set's where it is not given."""
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Loss weights that replace the data set's own."""
+    groups: dict[str, str] = {}
+    """Groups that replace the data set's own."""
+    after: dict[str, TaskName | None] = {}
+    """Earlier events that replace the data set's own; ``null`` takes an event out of its funnel."""
 
     def of(self, tasks: tuple[Task, ...]) -> tuple[Task, ...]:
-        """Return the selected tasks with this run's weights.
+        """Return the selected tasks with this run's settings.
+
+        The data set's own funnel holds as far as both of its events are selected.
 
         Raises:
             ConfigError: a name that the data set does not have, or a selection that contradicts itself.
@@ -74,8 +126,19 @@ class TaskSelection(Config):
         names = self.include if self.include is not None else tuple(known)
         if problems := list(self._problems(known, names)):
             raise ConfigError(problems)
-        chosen = (known[name] for name in names)
-        return tuple(task.model_copy(update={"weight": self.weights.get(task.name, task.weight)}) for task in chosen)
+        chosen = tuple(self._with_settings(known[name], names) for name in names)
+        funnel(chosen)
+        return chosen
+
+    def _with_settings(self, task: Task, names: Collection[str]) -> Task:
+        settings: dict[str, Any] = {
+            "weight": self.weights.get(task.name, task.weight),
+            "group": self.groups.get(task.name, task.group),
+        }
+        if isinstance(task, BinaryTask):
+            own = task.after if task.after in names else None
+            settings["after"] = self.after.get(task.name, own)
+        return task.model_copy(update=settings)
 
     def _problems(self, known: Mapping[str, Task], names: tuple[str, ...]) -> Iterator[str]:
         for name, count in Counter(names).items():
@@ -85,6 +148,9 @@ class TaskSelection(Config):
                 yield f"tasks.include: {name!r} is named {count} times"
             elif (space := known[name].space) is not None and space not in names:
                 yield f"tasks.include: {name!r} needs {space!r}, the task of its sample space"
-        for name in self.weights:
-            if name not in names:
-                yield f"tasks.weights.{name}: not a task of this run, which learns {', '.join(names)}"
+        for field in ("weights", "groups", "after"):
+            for name in getattr(self, field):
+                if name not in names:
+                    yield f"tasks.{field}.{name}: not a task of this run, which learns {', '.join(names)}"
+                elif field == "after" and not isinstance(known.get(name), BinaryTask):
+                    yield f"tasks.after.{name}: only an event can follow another"

@@ -103,7 +103,7 @@ def bundle(path: Path, data: Path, *, model: dict[str, Any] | None = None, seed:
     encoder = Encoder.load(data)
     config = validate(ModelConfig, MODEL | (model or {}))
     torch.manual_seed(seed)
-    built = config.build(encoder.spec, TASKS)
+    built = config.build(encoder.spec, encoder.spec.tasks)
     weights = {name: WEIGHT_SCALE * weight for name, weight in built.state_dict().items()}
     manifest = Manifest(model=config, tasks=encoder.spec.tasks, fingerprint=encoder.spec.fingerprint)
     calibration = Calibration(tasks={"like": Platt(slope=0.8, intercept=-1.5)})

@@ -8,8 +8,23 @@ from torch import Tensor
 
 from recsys_mtl.config import Config
 from recsys_mtl.features import FeatureLayout, Features, Field, Sequence, SequenceColumn
+from recsys_mtl.tasks import BinaryTask, RegressionTask, Task
 
-TASKS = tuple(f"task{i}" for i in range(7))
+
+def events(*names: str) -> tuple[Task, ...]:
+    """Events of these names that have nothing to do with each other."""
+    return tuple(BinaryTask(name=name) for name in names)
+
+
+TASKS: tuple[Task, ...] = (
+    BinaryTask(name="task0", group="watch"),
+    BinaryTask(name="task1", group="watch", after="task0"),
+    RegressionTask(name="task2", group="watch"),
+    BinaryTask(name="task3", group="act"),
+    BinaryTask(name="task4", group="act", after="task1"),
+    BinaryTask(name="task5", group="act"),
+    BinaryTask(name="task6", group="act", after="task0"),
+)
 """Seven, which divides no width below: a parameter's axis belongs to tasks if and only if 7 divides its size."""
 
 LAYOUT = FeatureLayout(

@@ -7,13 +7,13 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from recsys_mtl.bottoms.base import Bottom
-from recsys_mtl.config import Config
 from recsys_mtl.features import FeatureLayout, Features
-from recsys_mtl.layers import MLP
+from recsys_mtl.layers import MLP, LayerStyle
 from recsys_mtl.sequences import AttentionConfig, SequenceConfig
+from recsys_mtl.tasks import Task
 
 
-class SharedConfig(Config):
+class SharedConfig(LayerStyle):
     """Fields, dense inputs and pooled sequences side by side, then an optional MLP."""
 
     kind: Literal["shared"] = "shared"
@@ -21,12 +21,10 @@ class SharedConfig(Config):
     """How a sequence becomes one vector."""
     hidden: tuple[PositiveInt, ...] = ()
     """Widths of the MLP that all tasks share; none for models whose experts read the inputs themselves."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of each hidden layer's outputs that are dropped in training."""
     embedding_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the embedded inputs that are dropped in training; dense inputs are kept, since they do not overfit."""
 
-    def build(self, layout: FeatureLayout, tasks: tuple[str, ...]) -> "SharedBottom":  # noqa: ARG002  a bottom's signature
+    def build(self, layout: FeatureLayout, tasks: tuple[Task, ...]) -> "SharedBottom":  # noqa: ARG002  a bottom's signature
         """Make the bottom; it is the same for any ``tasks``."""
         return SharedBottom(self, layout)
 
@@ -39,7 +37,7 @@ class SharedBottom(Bottom):
         self.encoder = config.sequences.build(layout)
         in_dim = layout.fields_dim + layout.num_dense + sum(sequence.dim for sequence in layout.sequences)
         self.dropout = nn.Dropout(config.embedding_dropout)
-        self.mlp = MLP(in_dim, config.hidden, dropout=config.dropout)
+        self.mlp = MLP(in_dim, config.hidden, config)
         self.out_dim = self.mlp.out_dim
 
     def forward(self, features: Features) -> Tensor:

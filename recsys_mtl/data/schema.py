@@ -29,7 +29,7 @@ from recsys_mtl.data.feature_kinds import (
     parts_of,
     table_of,
 )
-from recsys_mtl.tasks import BinaryTask, Task
+from recsys_mtl.tasks import BinaryTask, Task, funnel
 
 __all__ = [
     "FIRST_ID",
@@ -77,7 +77,7 @@ class Schema(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Schema":
-        checks = (_repeated_names, _bad_spaces, _bad_tables, _bad_targets, _leaks)
+        checks = (_repeated_names, _bad_spaces, _bad_funnel, _bad_tables, _bad_targets, _leaks)
         if problems := [problem for check in checks for problem in check(self)]:
             raise ConfigError(problems)
         return self
@@ -129,6 +129,13 @@ def _bad_spaces(schema: Schema) -> Iterator[str]:
     for task in schema.tasks:
         if task.space is not None and task.space not in binary - {task.name}:
             yield f"tasks.{task.name}.space: {task.space!r} is not another binary task"
+
+
+def _bad_funnel(schema: Schema) -> Iterator[str]:
+    try:
+        funnel(schema.tasks)
+    except ConfigError as error:
+        yield from error.problems
 
 
 def _bad_tables(schema: Schema) -> Iterator[str]:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from recsys_mtl.config import Config
 from recsys_mtl.experts.base import ExpertLayer
+from recsys_mtl.tasks import Task
 
 
 class DirectConfig(Config):
@@ -13,7 +14,7 @@ class DirectConfig(Config):
 
     kind: Literal["direct"] = "direct"
 
-    def build(self, in_dim: int, tasks: tuple[str, ...]) -> "Direct":
+    def build(self, in_dim: int, tasks: tuple[Task, ...]) -> "Direct":
         """Make the layer for ``tasks``."""
         return Direct(in_dim, len(tasks))
 

@@ -5,12 +5,12 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from recsys_mtl.config import Config
 from recsys_mtl.experts.base import ExpertLayer
-from recsys_mtl.layers import ExpertBank, Gate
+from recsys_mtl.layers import ExpertBank, Gate, LayerStyle
+from recsys_mtl.tasks import Task, task_names
 
 
-class MMoEConfig(Config):
+class MMoEConfig(LayerStyle):
     """Experts that all tasks share, mixed by a gate of each task's own."""
 
     kind: Literal["mmoe"] = "mmoe"
@@ -18,10 +18,10 @@ class MMoEConfig(Config):
     """Experts that all tasks share."""
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (128, 64)
     """Widths of each expert's layers; the last is H."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of each expert layer's outputs that are dropped in training."""
+    gate_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the gates' weights that are dropped in training, against gates that settle on one expert."""
 
-    def build(self, in_dim: int, tasks: tuple[str, ...]) -> "MMoE":
+    def build(self, in_dim: int, tasks: tuple[Task, ...]) -> "MMoE":
         """Make the layer for ``tasks``."""
         return MMoE(self, in_dim, tasks)
 
@@ -29,12 +29,12 @@ class MMoEConfig(Config):
 class MMoE(ExpertLayer):
     """f^k(x) = Σ_i softmax(W_k x)_i f_i(x), section 4.2 of the paper: gates are one linear map without bias."""
 
-    def __init__(self, config: MMoEConfig, in_dim: int, tasks: tuple[str, ...]) -> None:
+    def __init__(self, config: MMoEConfig, in_dim: int, tasks: tuple[Task, ...]) -> None:
         super().__init__()
         self.out_dim = config.hidden[-1]
-        self.bank = ExpertBank(1, config.num_experts, in_dim, config.hidden, dropout=config.dropout)
         names = tuple(f"expert {i}" for i in range(config.num_experts))
-        self.gate = Gate(in_dim, tasks, (names,) * len(tasks))
+        self.bank = ExpertBank((names,), in_dim, config.hidden, config)
+        self.gate = Gate(in_dim, task_names(tasks), (names,) * len(tasks), dropout=config.gate_dropout)
 
     def forward(self, x_BGR: Tensor) -> Tensor:
         """Return ``h_BTH``; experts are evaluated once per representation, not once per task."""

@@ -6,12 +6,12 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from recsys_mtl.config import Config
 from recsys_mtl.experts.base import ExpertLayer
-from recsys_mtl.layers import ExpertBank, Gate
+from recsys_mtl.layers import ExpertBank, Gate, LayerStyle
+from recsys_mtl.tasks import Task, task_names
 
 
-class PLEConfig(Config):
+class PLEConfig(LayerStyle):
     """Experts of each task's own beside shared ones, extracted level by level."""
 
     kind: Literal["ple"] = "ple"
@@ -23,10 +23,10 @@ class PLEConfig(Config):
     """Experts that all tasks share, per level."""
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64,)
     """Widths of each expert's layers; the last is H. The paper's experts have one layer."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of each expert layer's outputs that are dropped in training."""
+    gate_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the gates' weights that are dropped in training, against gates that settle on one expert."""
 
-    def build(self, in_dim: int, tasks: tuple[str, ...]) -> "PLE":
+    def build(self, in_dim: int, tasks: tuple[Task, ...]) -> "PLE":
         """Make the layer for ``tasks``."""
         return PLE(self, in_dim, tasks)
 
@@ -34,12 +34,14 @@ class PLEConfig(Config):
 class PLE(ExpertLayer):
     """Levels of extraction; the last one has no shared output."""
 
-    def __init__(self, config: PLEConfig, in_dim: int, tasks: tuple[str, ...]) -> None:
+    def __init__(self, config: PLEConfig, in_dim: int, tasks: tuple[Task, ...]) -> None:
         super().__init__()
         self.out_dim = config.hidden[-1]
         widths = [in_dim] + [self.out_dim] * (config.num_levels - 1)
         last = len(widths) - 1
-        self.levels = nn.ModuleList(Level(config, width, tasks, last=i == last) for i, width in enumerate(widths))
+        self.levels = nn.ModuleList(
+            Level(config, width, task_names(tasks), last=i == last) for i, width in enumerate(widths)
+        )
 
     def forward(self, x_BGR: Tensor) -> Tensor:
         """Return ``h_BTH``.
@@ -59,14 +61,14 @@ class Level(nn.Module):
 
     def __init__(self, config: PLEConfig, in_dim: int, tasks: tuple[str, ...], *, last: bool) -> None:
         super().__init__()
-        bank = (in_dim, config.hidden)
-        self.own = ExpertBank(len(tasks), config.task_experts, *bank, dropout=config.dropout)
-        self.shared = ExpertBank(1, config.shared_experts, *bank, dropout=config.dropout)
         own = {task: tuple(f"{task} {i}" for i in range(config.task_experts)) for task in tasks}
         shared = tuple(f"shared {i}" for i in range(config.shared_experts))
-        self.task_gate = Gate(in_dim, tasks, tuple(own[task] + shared for task in tasks))
+        self.own = ExpertBank(tuple(own.values()), in_dim, config.hidden, config)
+        self.shared = ExpertBank((shared,), in_dim, config.hidden, config)
+        choices = tuple(own[task] + shared for task in tasks)
+        self.task_gate = Gate(in_dim, tasks, choices, dropout=config.gate_dropout)
         everything = tuple(name for task in tasks for name in own[task]) + shared
-        self.shared_gate = None if last else Gate(in_dim, ("shared",), (everything,))
+        self.shared_gate = None if last else Gate(in_dim, ("shared",), (everything,), dropout=config.gate_dropout)
 
     def forward(self, task_BGR: Tensor, shared_B1R: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``g_BTH`` of the tasks and ``g_B1H`` of the shared part; the last level hands on its input for it."""

@@ -1,25 +1,26 @@
 """Towers: a perceptron for each task."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
-from recsys_mtl.config import Config
 from recsys_mtl.heads.base import Heads
-from recsys_mtl.layers import GroupedLinear, GroupedMLP
+from recsys_mtl.layers import GroupedLinear, GroupedMLP, LayerStyle
+from recsys_mtl.tasks import Task
 
 
-class TowersConfig(Config):
+class TowersConfig(LayerStyle):
     """Independent towers."""
 
     kind: Literal["towers"] = "towers"
     hidden: tuple[PositiveInt, ...] = (64,)
     """Widths of each tower's hidden layers; none for one linear map."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of each hidden layer's outputs that are dropped in training."""
+    calibrator: NonNegativeFloat = 0.0
+    """Weight of AITM's behavioural expectation calibrator, which holds an event's probability below that of the event
+    it follows."""
 
-    def build(self, in_dim: int, tasks: tuple[str, ...]) -> "Towers":
+    def build(self, in_dim: int, tasks: tuple[Task, ...]) -> "Towers":
         """Make one tower for each of ``tasks``."""
         return Towers(self, in_dim, len(tasks))
 
@@ -29,7 +30,7 @@ class Towers(Heads):
 
     def __init__(self, config: TowersConfig, in_dim: int, num_tasks: int) -> None:
         super().__init__()
-        self.mlp = GroupedMLP(num_tasks, in_dim, config.hidden, dropout=config.dropout)
+        self.mlp = GroupedMLP(num_tasks, in_dim, config.hidden, config)
         self.out = GroupedLinear(num_tasks, self.mlp.out_dim, 1)
 
     def forward(self, h_BTH: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from recsys_mtl.calibration import Calibration, predictions
 from recsys_mtl.data.batch import Batch
 from recsys_mtl.metrics.bank import MetricBank
-from recsys_mtl.objectives.losses import Spaces
+from recsys_mtl.objectives.losses import LabelRules
 from recsys_mtl.tasks import BinaryTask, Task
 
 
@@ -21,13 +21,13 @@ def evaluate(
 ) -> MetricBank:
     """Score this worker's batches; return the metrics' state summed over workers. A collective."""
     bank = MetricBank(tasks)
-    spaces = Spaces(tasks)
+    rules = LabelRules(tasks)
     was_training = model.training
     model.eval()
     with torch.no_grad():
         for batch in batches:
             logits_BT = model(batch.to(device)).cpu()
-            labels_BT = spaces(batch.labels_BT.cpu())
+            labels_BT = rules(batch.labels_BT.cpu())
             if labels_BT.isfinite().any():  # the stand-in batch of a worker without rows has none, and no group either
                 bank.update(scores(logits_BT, tasks, calibration), labels_BT, batch.groups_B.cpu())
     model.train(was_training)

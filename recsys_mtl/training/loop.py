@@ -4,8 +4,9 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
+import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.data.batch import Batch
 from recsys_mtl.data.prefetch import Prefetch
 from recsys_mtl.data.reader import Cursor, TrainReader
+from recsys_mtl.objectives.losses import Objective
 from recsys_mtl.training.sharding import restore, snapshot
 from recsys_mtl.training.step import StepResult, TrainStep, all_sum
 
@@ -147,7 +149,7 @@ class Trainer:
 
     def _epoch(self, cursor: Cursor, total: int) -> None:
         batches = Prefetch(self.reader.epoch(cursor), self.reader.config.prefetch)
-        meter = Meter(self.step.objective.tasks)
+        meter = Meter(self.step.objective)
         for batch in batches:
             started = time.perf_counter()
             meter.add(self.step(batch))
@@ -193,22 +195,21 @@ class Trainer:
 class Meter:
     """Mean losses since the last reading, over all workers."""
 
-    def __init__(self, tasks: tuple[Any, ...]) -> None:
-        self.tasks = tasks
-        self.sums_2T: Tensor | None = None
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.sums_2K: Tensor | None = None
 
     def add(self, result: StepResult) -> None:
         """Add a step's losses."""
-        both = result.sums_T.new_zeros(2, len(self.tasks))
-        both[0], both[1] = result.sums_T, result.divisors_T
-        self.sums_2T = both if self.sums_2T is None else self.sums_2T + both
+        both_2K = torch.stack([result.sums_K, result.divisors_K])
+        self.sums_2K = both_2K if self.sums_2K is None else self.sums_2K + both_2K
 
     def read(self) -> dict[str, float]:
-        """Return the means by task and their weighted sum, and start again. A collective."""
-        if self.sums_2T is None:
+        """Return the means by term of the loss and their weighted sum, and start again. A collective."""
+        if self.sums_2K is None:
             return {}
-        sums_T, divisors_T = all_sum(self.sums_2T[0]).tolist(), self.sums_2T[1].tolist()
-        self.sums_2T = None
-        means = {t.name: s / d for t, s, d in zip(self.tasks, sums_T, divisors_T, strict=True) if d > 0}
-        weighted = sum(task.weight * means.get(task.name, 0.0) for task in self.tasks)
-        return {**means, "total": weighted}
+        sums_K, divisors_K = all_sum(self.sums_2K[0]), self.sums_2K[1]
+        self.sums_2K = None
+        total = self.objective.combine(sums_K, divisors_K).item()
+        terms = zip(self.objective.terms, sums_K.tolist(), divisors_K.tolist(), strict=True)
+        return {**{name: s / d for name, s, d in terms if d > 0}, "total": total}

@@ -17,8 +17,8 @@ from recsys_mtl.training.sharding import dense_parameters
 class StepResult:
     """What a step tells of itself; tensors of this worker, reduced only when somebody asks."""
 
-    sums_T: Tensor
-    divisors_T: Tensor
+    sums_K: Tensor
+    divisors_K: Tensor
     """Over all workers."""
     rows: int
 
@@ -41,16 +41,16 @@ class TrainStep:
     def __call__(self, batch: Batch) -> StepResult:
         """Learn from this worker's part of a global batch."""
         logits_BT = self.model(batch)
-        sums_T, divisors_T = self.objective(logits_BT, batch.labels_BT, batch.weights_B)
-        divisors_T = all_sum(divisors_T.detach())
-        loss = self.objective.combine(sums_T, divisors_T) * world_size()
+        sums_K, divisors_K = self.objective(logits_BT, batch.labels_BT, batch.weights_B)
+        divisors_K = all_sum(divisors_K.detach())
+        loss = self.objective.combine(sums_K, divisors_K) * world_size()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.clip_norm is not None:
             clip_grad_norm_(self.parameters, self.clip_norm)
         self.optimizer.step()
         self.schedule.step()
-        return StepResult(sums_T.detach(), divisors_T, len(batch))
+        return StepResult(sums_K.detach(), divisors_K, len(batch))
 
 
 def world_size() -> int:

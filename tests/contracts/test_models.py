@@ -69,7 +69,7 @@ def ranker(config: ModelConfig) -> Ranker:
 
 def build(config: ModelConfig, spec: Spec, *, seed: int) -> RankingModel:
     torch.manual_seed(seed)
-    return config.build(spec, builders.TASKS)
+    return config.build(spec, spec.tasks)
 
 
 def batch_of(rows: pa.Table, spec: Spec) -> Batch:
@@ -173,7 +173,7 @@ def test_representations_of_their_own_are_told_apart(experts: Any) -> None:
 @pytest.mark.parametrize("experts", EXPERTS, ids=kind)
 @pytest.mark.parametrize("bottom", dense.members(BottomConfig), ids=kind)
 def test_one_task_is_enough(bottom: Any, experts: Any) -> None:
-    ranker = ModelConfig(bottom=bottom(), experts=experts()).build_ranker(dense.LAYOUT, ("click",))
+    ranker = ModelConfig(bottom=bottom(), experts=experts()).build_ranker(dense.LAYOUT, dense.events("click"))
     assert ranker(dense.features(5)).shape == (5, 1)
 
 

@@ -32,7 +32,8 @@ def model_config(experts: dict[str, Any]) -> ModelConfig:
 
 def build(data: Path, experts: dict[str, Any], device: torch.device | None) -> RankingModel:
     torch.manual_seed(0)
-    return model_config(experts).build(Encoder.load(data).spec, builders.TASKS, table_device=device)
+    spec = Encoder.load(data).spec
+    return model_config(experts).build(spec, spec.tasks, table_device=device)
 
 
 def learn(model: torch.nn.Module, data: Path, worker: Worker) -> list[float]:
@@ -45,7 +46,7 @@ def learn(model: torch.nn.Module, data: Path, worker: Worker) -> list[float]:
     losses = []
     for _, batch in zip(range(STEPS), reader.epoch(Cursor()), strict=False):
         result = step(batch)
-        losses.append(objective.combine(all_sum(result.sums_T), result.divisors_T).item())
+        losses.append(objective.combine(all_sum(result.sums_K), result.divisors_K).item())
     return losses
 
 

@@ -189,7 +189,7 @@ def test_a_data_set_may_lack_a_kind_of_feature(features: Any) -> None:
     assert found.fields_BX.shape == (ROWS, layout.fields_dim)
     assert found.dense_BC.shape == (ROWS, layout.num_dense)
     assert len(found.sequences) == len(found.lengths) == len(layout.sequences)
-    model = ModelConfig().build(spec, ("click",))
+    model = ModelConfig().build(spec, spec.tasks)
     assert model(batch_of(spec)).shape == (ROWS, 1)
 
 

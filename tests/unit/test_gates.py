@@ -11,6 +11,7 @@ from recsys_mtl.experts.mmoe import MMoEConfig
 from recsys_mtl.experts.ple import PLEConfig
 from recsys_mtl.gates import GateRecord, record_gates
 from recsys_mtl.layers import Gate
+from tests import dense
 
 TASKS = ("click", "like")
 IN = 4
@@ -18,7 +19,7 @@ IN = 4
 
 def ple() -> nn.Module:
     torch.manual_seed(0)
-    return PLEConfig(task_experts=1, shared_experts=2).build(IN, TASKS)
+    return PLEConfig(task_experts=1, shared_experts=2).build(IN, dense.events(*TASKS))
 
 
 def batches() -> list[Tensor]:
@@ -103,7 +104,7 @@ def test_the_size_of_a_record_does_not_depend_on_the_rows() -> None:
 
 
 def test_a_gate_that_never_wavers_has_no_spread() -> None:
-    model = MMoEConfig(num_experts=3).build(IN, TASKS)
+    model = MMoEConfig(num_experts=3).build(IN, dense.events(*TASKS))
     with torch.no_grad():
         model.gate.linear.weight_IKO.zero_()
     (record,) = recorded(model, batches()).values()
@@ -150,4 +151,4 @@ def test_wrapped_models_have_the_names_of_plain_ones() -> None:
 
 
 def test_a_model_without_gates_has_no_records() -> None:
-    assert recorded(DirectConfig().build(IN, TASKS), batches()) == {}
+    assert recorded(DirectConfig().build(IN, dense.events(*TASKS)), batches()) == {}

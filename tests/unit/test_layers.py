@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recsys_mtl.layers import MLP, Activation, ExpertBank, Gate, GroupedLinear, GroupedMLP
+from recsys_mtl.layers import MLP, Activation, ExpertBank, Gate, GroupedLinear, GroupedMLP, LayerStyle
 
 ROWS, IN = 5, 4
 
@@ -68,7 +68,7 @@ def test_weights_start_like_those_of_a_linear_layer() -> None:
 @pytest.mark.parametrize(("activation", "function"), [("relu", torch.relu), ("tanh", torch.tanh)])
 @pytest.mark.parametrize("inputs", [1, 3])
 def test_a_grouped_mlp_is_a_loop_over_its_perceptrons(inputs: int, activation: Activation, function: object) -> None:
-    module = GroupedMLP(3, IN, (6, 2), activation=activation)
+    module = GroupedMLP(3, IN, (6, 2), LayerStyle(activation=activation))
     assert callable(function)
     x_BGI = torch.randn(ROWS, inputs, IN)
     h_BKH = module(x_BGI)
@@ -90,7 +90,7 @@ def test_a_perceptron_without_layers_hands_its_input_on() -> None:
 
 
 def test_a_plain_mlp_is_linear_activation_linear_activation() -> None:
-    module = MLP(IN, (6, 2), activation="silu")
+    module = MLP(IN, (6, 2), LayerStyle(activation="silu"))
     x_BI = torch.randn(ROWS, IN)
     first, _, second, _ = module
     silu = nn.functional.silu
@@ -98,7 +98,9 @@ def test_a_plain_mlp_is_linear_activation_linear_activation() -> None:
     assert module.out_dim == 2
 
 
-@pytest.mark.parametrize("module", [GroupedMLP(1, IN, (64,), dropout=0.5), MLP(IN, (64,), dropout=0.5)])
+@pytest.mark.parametrize(
+    "module", [GroupedMLP(1, IN, (64,), LayerStyle(dropout=0.5)), MLP(IN, (64,), LayerStyle(dropout=0.5))]
+)
 def test_dropout_acts_after_every_layer_in_training_only(module: nn.Module) -> None:
     x_BGI = torch.randn(200, 1, IN)
     kept = module.eval()(x_BGI)
@@ -113,7 +115,7 @@ def test_dropout_acts_after_every_layer_in_training_only(module: nn.Module) -> N
 @pytest.mark.parametrize(("groups", "inputs"), [(3, 1), (3, 3), (1, 1)])
 def test_a_bank_of_experts_is_a_loop_over_groups_and_experts(groups: int, inputs: int, hidden: tuple[int, ...]) -> None:
     per_group = 2
-    bank = ExpertBank(groups, per_group, IN, hidden)
+    bank = ExpertBank((("one", "other"),) * groups, IN, hidden)
     x_BGR = torch.randn(ROWS, inputs, IN)
     h_BGEH = bank(x_BGR)
     assert h_BGEH.shape == (ROWS, groups, per_group, hidden[-1])

@@ -62,12 +62,12 @@ def test_initial_weights_of_the_dense_part_do_not_depend_on_the_tables() -> None
     weights = []
     for buckets in (10, 1000):
         torch.manual_seed(0)
-        weights.append(ModelConfig().build(spec(buckets), TASKS).ranker.state_dict())
+        weights.append(ModelConfig().build(spec(buckets), dense.events(*TASKS)).ranker.state_dict())
     assert all(torch.equal(weights[1][name], weight) for name, weight in weights[0].items())
 
 
 def test_tables_alone_are_made_without_memory() -> None:
-    model = ModelConfig().build(spec(), TASKS, table_device=torch.device("meta"))
+    model = ModelConfig().build(spec(), dense.events(*TASKS), table_device=torch.device("meta"))
     assert {name.split(".")[0] for name, p in model.named_parameters() if p.is_meta} == {"embeddings"}
     assert not any(p.is_meta for p in model.ranker.parameters())
 
@@ -75,9 +75,9 @@ def test_tables_alone_are_made_without_memory() -> None:
 def test_target_attention_without_a_target_is_refused_by_name() -> None:
     lone = spec(name="queries", table="query")
     with pytest.raises(ConfigError, match=r"model\.bottom\.sequences\.kind: .* no column of 'history'"):
-        ModelConfig().build(lone, TASKS)
+        ModelConfig().build(lone, dense.events(*TASKS))
     mean = validate(ModelConfig, {"bottom": {"kind": "shared", "sequences": {"kind": "mean"}}})
-    assert isinstance(mean.build(lone, TASKS), nn.Module)
+    assert isinstance(mean.build(lone, dense.events(*TASKS)), nn.Module)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_hidden_layers_follow() -> None:
 
 def test_it_is_the_same_for_any_tasks() -> None:
     torch.manual_seed(0)
-    one = SharedConfig(hidden=(8,)).build(dense.LAYOUT, ("click",))
+    one = SharedConfig(hidden=(8,)).build(dense.LAYOUT, dense.events("click"))
     assert torch.equal(one(dense.features(4)), build(SharedConfig(hidden=(8,)))(dense.features(4)))
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from recsys_mtl.experts.mmoe import MMoE, MMoEConfig
+from tests import dense
 from tests.unit.experts import naive
 
 TASKS = ("click", "like", "follow")
@@ -12,7 +13,7 @@ TASKS = ("click", "like", "follow")
 
 def build(config: MMoEConfig, in_dim: int = 5) -> MMoE:
     torch.manual_seed(0)
-    return config.build(in_dim, TASKS)
+    return config.build(in_dim, dense.events(*TASKS))
 
 
 def f(layer: MMoE, task: int, x_R: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from recsys_mtl.experts.ple import PLE, Level, PLEConfig
+from tests import dense
 from tests.unit.experts import naive
 
 TASKS = ("click", "like", "follow")
@@ -13,7 +14,7 @@ IN = 5
 
 def build(config: PLEConfig, in_dim: int = IN) -> PLE:
     torch.manual_seed(0)
-    return config.build(in_dim, TASKS)
+    return config.build(in_dim, dense.events(*TASKS))
 
 
 def levels_of(layer: PLE) -> list[Level]:

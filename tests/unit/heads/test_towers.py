@@ -6,13 +6,14 @@ from torch import Tensor
 
 from recsys_mtl.heads.towers import Towers, TowersConfig
 from recsys_mtl.layers import GroupedLinear
+from tests import dense
 
 TASKS = ("click", "like", "follow")
 
 
 def build(config: TowersConfig) -> Towers:
     torch.manual_seed(0)
-    return config.build(4, TASKS)
+    return config.build(4, dense.events(*TASKS))
 
 
 def tower(towers: Towers, task: int, h_BH: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys_mtl.objectives.losses import Objective, ObjectiveConfig, Spaces, learning_scale, task_losses
+from recsys_mtl.objectives.losses import LabelRules, Objective, ObjectiveConfig, learning_scale, task_losses
 from recsys_mtl.tasks import BinaryTask, RegressionTask, Task
 
 NAN = math.nan
@@ -152,7 +152,7 @@ def test_amounts_are_learnt_clipped_and_on_their_scale(task: RegressionTask, exp
 
 def test_labels_outside_of_the_space_become_unknown_and_stay_in_the_batch() -> None:
     labels_BT = LABELS.clone()
-    inside_BT = Spaces(TASKS)(labels_BT)
+    inside_BT = LabelRules(TASKS)(labels_BT)
     expected = torch.tensor(
         [[1, 0, 10.0, NAN], [1, 1, 500.0, 7.5], [0, NAN, 0.0, 2.0], [NAN, NAN, NAN, NAN], [1, NAN, 3.0, NAN]]
     )
@@ -167,6 +167,6 @@ def test_a_space_needs_its_task() -> None:
 
 def test_task_weights_move_with_the_module_and_are_not_part_of_its_state() -> None:
     objective: Objective = ObjectiveConfig().build(TASKS)
-    assert objective.task_weights_T.tolist() == [1.0, 3.0, 0.5, 1.0]
-    assert objective.to(torch.float64).task_weights_T.dtype == torch.float64
+    assert objective.weights_K.tolist() == [1.0, 3.0, 0.5, 1.0]
+    assert objective.to(torch.float64).weights_K.dtype == torch.float64
     assert objective.state_dict() == {}
