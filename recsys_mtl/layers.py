@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recsys_mtl.config import Config
-from recsys_mtl.norms import NoNormConfig, NormConfig, build_norm
+from recsys_mtl.norms import BatchNormConfig, NoNormConfig, NormConfig, build_norm
 
 Activation = Literal["relu", "silu", "tanh"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
@@ -24,6 +24,11 @@ class LayerStyle(Config):
     """Normalisation before each activation. ``batch`` makes HoME's experts of any: Linear, BatchNorm, Swish."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each hidden layer's outputs that are dropped in training."""
+
+    @property
+    def bias(self) -> bool:
+        """Whether linear maps have a bias: batch normalisation would take it away again, and brings its own."""
+        return not isinstance(self.norm, BatchNormConfig)
 
     def after_linear(self, num_maps: int, width: int) -> list[nn.Module]:
         """Make what follows ``num_maps`` linear maps of a ``width``, side by side."""
@@ -85,7 +90,7 @@ class GroupedMLP(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for i, o in pairwise((in_dim, *hidden)):
-            layers += [GroupedLinear(num_maps, i, o)]
+            layers += [GroupedLinear(num_maps, i, o, bias=style.bias)]
             layers += style.after_linear(num_maps * vectors_per_map, o // vectors_per_map)
         self.layers = nn.Sequential(*layers)
         self.out_dim = hidden[-1] if hidden else in_dim
@@ -161,7 +166,7 @@ class MLP(nn.Sequential):
     def __init__(self, in_dim: int, hidden: tuple[int, ...], style: LayerStyle = PLAIN) -> None:
         layers: list[nn.Module] = []
         for i, o in pairwise((in_dim, *hidden)):
-            layers += [nn.Linear(i, o), *style.after_linear(1, o)]
+            layers += [nn.Linear(i, o, bias=style.bias), *style.after_linear(1, o)]
         super().__init__(*layers)
         self.out_dim = hidden[-1] if hidden else in_dim
 

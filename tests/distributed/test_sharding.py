@@ -9,6 +9,7 @@ from torch.distributed.optim.apply_optimizer_in_backward import (
     _apply_optimizer_in_backward as apply_optimizer_in_backward,
 )
 
+from recsys_mtl.config import read_yaml, validate
 from recsys_mtl.data.batch import BatchLayout
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.reader import Cursor, EvalReader, ReaderConfig, TrainReader, Worker
@@ -23,17 +24,17 @@ from tests import builders
 from tests.distributed.processes import run_workers
 
 STEPS = 6
-EXPERTS = ({"kind": "direct"}, {"kind": "mmoe"}, {"kind": "ple"})
+PRESETS = sorted((Path(__file__).parents[2] / "pipelines" / "configs" / "models").glob("*.yaml"))
 
 
-def model_config(experts: dict[str, Any]) -> ModelConfig:
-    return ModelConfig.model_validate({**builders.MODEL, "experts": experts})
+def model_config(preset: Path) -> ModelConfig:
+    return validate(ModelConfig, read_yaml(preset)["model"])
 
 
-def build(data: Path, experts: dict[str, Any], device: torch.device | None) -> RankingModel:
+def build(data: Path, preset: Path, device: torch.device | None) -> RankingModel:
     torch.manual_seed(0)
     spec = Encoder.load(data).spec
-    return model_config(experts).build(spec, spec.tasks, table_device=device)
+    return model_config(preset).build(spec, spec.tasks, table_device=device)
 
 
 def learn(model: torch.nn.Module, data: Path, worker: Worker) -> list[float]:
@@ -50,8 +51,8 @@ def learn(model: torch.nn.Module, data: Path, worker: Worker) -> list[float]:
     return losses
 
 
-def work(worker: Worker, data: Path, experts: dict[str, Any]) -> dict[str, Any]:
-    sharded = shard(build(data, experts, torch.device("meta")), SparseConfig(), torch.device("cpu"))
+def work(worker: Worker, data: Path, preset: Path) -> dict[str, Any]:
+    sharded = shard(build(data, preset, torch.device("meta")), SparseConfig(), torch.device("cpu"))
     initialise_tables(sharded, seed=1, deviation=0.01)
     losses = learn(sharded, data, worker)
     spec = Encoder.load(data).spec
@@ -61,9 +62,9 @@ def work(worker: Worker, data: Path, experts: dict[str, Any]) -> dict[str, Any]:
     return {"losses": losses, "metrics": metrics, "weights": gather_weights(sharded)}
 
 
-def unsharded(data: Path, experts: dict[str, Any]) -> dict[str, Any]:
+def unsharded(data: Path, preset: Path) -> dict[str, Any]:
     """The reference: plain torch modules in one process, with the same optimisers."""
-    model = build(data, experts, None)
+    model = build(data, preset, None)
     initialise_tables(model, seed=1, deviation=0.01)
     optimizer, arguments = SparseConfig().optimizer
     apply_optimizer_in_backward(optimizer, table_parameters(model), arguments)
@@ -75,12 +76,12 @@ def unsharded(data: Path, experts: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.dist
-@pytest.mark.parametrize("experts", EXPERTS, ids=lambda e: e["kind"])
-def test_two_workers_learn_what_one_process_learns(tmp_path: Path, experts: dict[str, Any]) -> None:
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.stem)
+def test_two_workers_learn_what_one_process_learns(tmp_path: Path, preset: Path) -> None:
     data = tmp_path / "data"
     builders.prepared(data)
-    first, second = run_workers(2, tmp_path, work, data, experts)
-    alone = unsharded(data, experts)
+    first, second = run_workers(2, tmp_path, work, data, preset)
+    alone = unsharded(data, preset)
     assert first["losses"] == second["losses"]
     assert first["losses"] == pytest.approx(alone["losses"], rel=1e-5)
     assert first["weights"].keys() == alone["weights"].keys()
