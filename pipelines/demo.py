@@ -22,7 +22,7 @@ DATA = Path("data/demo")
 ROWS, USERS, ITEMS = 300_000, 5_000, 2_000
 """Few users and items, so that a few minutes show each of them often enough to learn something about it."""
 MODEL = "demo"
-PRESET = Path(__file__).parent / "configs" / "models" / "ple.yaml"
+PRESET = Path(__file__).parent / "configs" / "models" / "home.yaml"
 START_TIMEOUT_S = 120
 CANDIDATES = 8
 

@@ -1,6 +1,10 @@
 """The model: one cell of the grid bottom by experts, with heads on top."""
 
+from dataclasses import replace
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from recsys_mtl.bottoms import BottomConfig
@@ -14,6 +18,7 @@ from recsys_mtl.experts import ExpertsConfig
 from recsys_mtl.experts.base import ExpertLayer
 from recsys_mtl.experts.direct import DirectConfig
 from recsys_mtl.features import FeatureLayout, Features
+from recsys_mtl.field_dropout import FieldDropout
 from recsys_mtl.heads import HeadsConfig
 from recsys_mtl.heads.base import Heads
 from recsys_mtl.heads.towers import TowersConfig
@@ -23,6 +28,8 @@ from recsys_mtl.tasks import Task
 class ModelConfig(Config):
     """Which bottom, experts and heads, and their sizes."""
 
+    field_dropout: dict[str, Annotated[float, Field(ge=0, lt=1)]] = {}
+    """Share of training rows, by field, in which the field's embedding is dropped whole: ``{user_id: 0.5}``."""
     bottom: BottomConfig = SharedConfig()
     experts: ExpertsConfig = DirectConfig()
     heads: HeadsConfig = TowersConfig()
@@ -37,18 +44,21 @@ class ModelConfig(Config):
         """Make the dense part: everything above the tables."""
         bottom = self.bottom.build(layout, tasks)
         experts = self.experts.build(bottom.out_dim, tasks)
-        return Ranker(bottom, experts, self.heads.build(experts.out_dim, tasks))
+        heads = self.heads.build(experts.out_dim, tasks)
+        return Ranker(FieldDropout(self.field_dropout, layout), bottom, experts, heads)
 
 
 class Ranker(nn.Module):
     """Features to logits: the dense part, the same on every worker."""
 
-    def __init__(self, bottom: Bottom, experts: ExpertLayer, heads: Heads) -> None:
+    def __init__(self, field_dropout: nn.Module, bottom: Bottom, experts: ExpertLayer, heads: Heads) -> None:
         super().__init__()
+        self.field_dropout = field_dropout
         self.bottom, self.experts, self.heads = bottom, experts, heads
 
     def forward(self, features: Features) -> Tensor:
         """Return ``logits_BT``."""
+        features = replace(features, fields_BX=self.field_dropout(features.fields_BX))
         x_BGR = self.bottom(features)
         h_BTH = self.experts(x_BGR)
         return self.heads(h_BTH)

@@ -55,7 +55,9 @@ class Sums(Heads):
 def test_a_ranker_is_bottom_then_experts_then_heads() -> None:
     features = dense.features(4)
     sum_B = 2 * features.dense_BC.sum(1)
-    torch.testing.assert_close(Ranker(Widths(), Twice(), Sums())(features), torch.stack([sum_B, sum_B], dim=1))
+    torch.testing.assert_close(
+        Ranker(nn.Identity(), Widths(), Twice(), Sums())(features), torch.stack([sum_B, sum_B], dim=1)
+    )
 
 
 def test_initial_weights_of_the_dense_part_do_not_depend_on_the_tables() -> None:

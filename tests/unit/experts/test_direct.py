@@ -1,6 +1,7 @@
 """No experts: the bottom's representation goes straight to the towers."""
 
 import torch
+from torch import nn
 
 from recsys_mtl.bottoms.shared import SharedConfig
 from recsys_mtl.experts.direct import DirectConfig
@@ -32,7 +33,7 @@ def test_with_a_shared_bottom_it_is_shared_bottom() -> None:
     torch.manual_seed(0)
     bottom = SharedConfig(hidden=(8, 6)).build(dense.LAYOUT, dense.TASKS)
     towers = TowersConfig().build(bottom.out_dim, dense.TASKS)
-    ranker = Ranker(bottom, DirectConfig().build(bottom.out_dim, dense.TASKS), towers)
+    ranker = Ranker(nn.Identity(), bottom, DirectConfig().build(bottom.out_dim, dense.TASKS), towers)
     features = dense.features(4)
     f_BR = bottom(features).squeeze(1)
     for t in range(len(dense.TASKS)):
