@@ -69,37 +69,44 @@ def task_groups(tasks: Sequence[Task]) -> tuple[str, ...]:
     return tuple(sorted({task.group for task in tasks}))
 
 
-def funnel(tasks: Sequence[Task]) -> tuple[tuple[int, int], ...]:
+def funnel(tasks: Sequence[Task], *, where: str = "tasks.{}.after") -> tuple[tuple[int, int], ...]:
     """Return the positions of every event that follows another and of that other, first events of a funnel first.
 
+    Args:
+        tasks: Tasks in any order.
+        where: Path of the setting in messages, with a place for the later event's name.
+
     Raises:
-        ConfigError: an event that follows what is no other event, itself by a detour, or in a space of its own.
+        ConfigError: an event that follows what is no other event, itself by a detour, or one of another sample space.
     """
     before = {task.name: task.after for task in tasks if isinstance(task, BinaryTask) and task.after is not None}
-    if problems := list(_funnel_problems(tasks, before)):
+    if problems := [where.format(name) + f": {problem}" for name, problem in _funnel_problems(tasks, before)]:
         raise ConfigError(problems)
     names = task_names(tasks)
     pairs = ((names.index(name), names.index(before[name])) for name in before)
-    return tuple(sorted(pairs, key=lambda pair: (_depth(names[pair[0]], before), pair)))
+    return tuple(sorted(pairs, key=lambda pair: (len(_events_before(names[pair[0]], before)), pair)))
 
 
-def _funnel_problems(tasks: Sequence[Task], before: Mapping[str, str]) -> Iterator[str]:
+def _funnel_problems(tasks: Sequence[Task], before: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     events = {task.name: task for task in tasks if isinstance(task, BinaryTask)}
     for name, earlier in before.items():
         if earlier not in events or earlier == name:
-            yield f"tasks.{name}.after: {earlier!r} is not another binary task"
-        elif _depth(name, before) > len(before):
-            yield f"tasks.{name}.after: the funnel comes back to {name!r}"
+            yield name, f"{earlier!r} is not another binary task"
+        elif name in _events_before(name, before):
+            yield name, f"the funnel comes back to {name!r}"
+        elif (space := events[earlier].space) is not None:
+            yield name, f"{earlier!r} is learnt where {space!r} happened only; a funnel is about every impression"
         if events[name].space is not None:
-            yield f"tasks.{name}: space and after exclude each other: on some rows only, or on all of them"
+            yield name, "space and after exclude each other: on some rows only, or on all of them"
 
 
-def _depth(name: str, before: Mapping[str, str]) -> int:
-    """Count the events before one; one more than there can be if they go round in a circle."""
-    depth = 0
-    while name in before and depth <= len(before):
-        name, depth = before[name], depth + 1
-    return depth
+def _events_before(name: str, before: Mapping[str, str]) -> list[str]:
+    """List the events before one, the nearest first; in a circle, as many as there can be."""
+    events: list[str] = []
+    while name in before and len(events) < len(before):
+        name = before[name]
+        events.append(name)
+    return events
 
 
 class TaskSelection(Config):
@@ -127,7 +134,7 @@ class TaskSelection(Config):
         if problems := list(self._problems(known, names)):
             raise ConfigError(problems)
         chosen = tuple(self._with_settings(known[name], names) for name in names)
-        funnel(chosen)
+        funnel(chosen, where="tasks.after.{}")
         return chosen
 
     def _with_settings(self, task: Task, names: Collection[str]) -> Task:
@@ -152,5 +159,5 @@ class TaskSelection(Config):
             for name in getattr(self, field):
                 if name not in names:
                     yield f"tasks.{field}.{name}: not a task of this run, which learns {', '.join(names)}"
-                elif field == "after" and not isinstance(known.get(name), BinaryTask):
+                elif field == "after" and isinstance(known.get(name), RegressionTask):
                     yield f"tasks.after.{name}: only an event can follow another"

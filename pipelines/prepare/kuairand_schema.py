@@ -19,6 +19,10 @@ from recsys_mtl.tasks import BinaryTask, RegressionTask, Task
 WATCH = ("is_click", "long_view")
 """Both mean in the single-column feed that the video was played long enough, so they go with watch time."""
 
+AFTER = {"long_view": "is_click"}
+"""What comes before what. 99.66 % of the long views are clicks; of the likes and the profile visits, 18 % and 7 % come
+without one, so that these follow nothing."""
+
 COMPLAINTS = ("is_hate",)
 """Of no value to the user: predicted, but not part of the default score."""
 
@@ -106,7 +110,12 @@ def counter_features() -> tuple[Feature, ...]:
 def tasks() -> tuple[Task, ...]:
     """Eight binary signals and watch time, in two groups."""
     binary = (
-        BinaryTask(name=label, group="watch" if label in WATCH else "interaction", value=label not in COMPLAINTS)
+        BinaryTask(
+            name=label,
+            group="watch" if label in WATCH else "interaction",
+            value=label not in COMPLAINTS,
+            after=AFTER.get(label),
+        )
         for label in LABELS
     )
     return (*binary, RegressionTask(name="watch_time", group="watch", unit="s", upper=WATCH_UPPER_S))

@@ -74,7 +74,7 @@ def schema() -> Schema:
         features=(*_user_features(), *_item_features(), *_context_features()),
         tasks=(
             BinaryTask(name="click", group="watch"),
-            BinaryTask(name="long_view", group="watch"),
+            BinaryTask(name="long_view", group="watch", after="click"),
             RegressionTask(name="watch_time", group="watch", unit="s", upper=900),
             BinaryTask(name="like", group="interaction"),
             BinaryTask(name="follow", group="interaction", space="click"),

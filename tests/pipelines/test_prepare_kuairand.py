@@ -14,6 +14,7 @@ from pipelines.prepare.kuairand_history import BEHAVIOURS, EVENT_COLUMNS
 from recsys_mtl.data.dataset import write_dataset
 from recsys_mtl.data.raw import RawData, raw_columns
 from recsys_mtl.data.schema import source_columns
+from recsys_mtl.tasks import funnel
 from tests.pipelines.kuairand_world import (
     HOUR_MS,
     LATER,
@@ -135,6 +136,8 @@ def test_the_schema_describes_the_columns_and_no_outcome_is_a_feature(world: Pat
         **dict.fromkeys(LABELS, "interaction"),
         **dict.fromkeys(("is_click", "long_view", "watch_time"), "watch"),
     }
+    names = [task.name for task in spec.tasks]
+    assert [(names[later], names[earlier]) for later, earlier in funnel(spec.tasks)] == [("long_view", "is_click")]
 
 
 @pytest.mark.data

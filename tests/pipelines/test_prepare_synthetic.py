@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from pipelines.prepare.synthetic import HISTORIES, prepare, raw_data
+from pipelines.prepare.synthetic import HISTORIES, prepare, raw_data, schema
 from pipelines.prepare.synthetic_feedback import RATES
 from pipelines.prepare.synthetic_history import History
 from pipelines.prepare.synthetic_log import DAY_MS, Log, bayes_auc, expected_auc, simulate
@@ -20,6 +20,7 @@ from pipelines.prepare.synthetic_world import zipf
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.dataset import write_dataset
 from recsys_mtl.data.raw import SPLITS, RawData, raw_columns
+from recsys_mtl.tasks import BinaryTask
 
 ROWS = 40_000
 
@@ -92,6 +93,15 @@ def test_signals_are_nested_and_watch_time_agrees(log: Log) -> None:
     np.testing.assert_array_equal(events["long_view"], watched >= long_enough)
     assert (watched[~events["click"]] <= 3).all()
     assert watched.max() <= 900
+
+
+def test_the_funnel_and_the_sample_spaces_are_those_of_the_world(log: Log) -> None:
+    events = log.feedback.events
+    tasks = {task.name: task for task in schema().tasks if isinstance(task, BinaryTask)}
+    assert {name for name, task in tasks.items() if task.after == "click"} == {"long_view"}
+    assert {name for name, task in tasks.items() if task.space == "click"} == {"follow"}
+    needs_a_click = {name for name in tasks if not (events[name] & ~events["click"]).any()}
+    assert needs_a_click == {"click", "long_view", "follow"}
 
 
 def test_signals_are_correlated_but_pull_apart(log: Log) -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recsys_mtl.layers import MLP, Activation, ExpertBank, Gate, GroupedLinear, GroupedMLP, LayerStyle
+from recsys_mtl.layers import ACTIVATIONS, MLP, Activation, ExpertBank, Gate, GroupedLinear, GroupedMLP, LayerStyle
+from recsys_mtl.norms import BatchNorm, BatchNormConfig, GroupedLayerNorm, LayerNormConfig, NormConfig
 
 ROWS, IN = 5, 4
 
@@ -143,3 +144,81 @@ def test_a_gate_is_a_softmax_of_one_linear_map(inputs: int) -> None:
 def test_a_gate_refuses_names_that_do_not_fit(experts: tuple[tuple[str, ...], ...]) -> None:
     with pytest.raises(AssertionError):
         Gate(IN, ("click", "like"), experts)
+
+
+def test_dropped_weights_of_a_gate_are_zero_in_training_only() -> None:
+    gate = Gate(IN, ("click",), (tuple("abcdefgh"),), dropout=0.25)
+    x_BGR = torch.randn(500, 1, IN)
+    dropped_BTE = gate(x_BGR)
+    kept_BTE = gate.eval()(x_BGR)
+    torch.testing.assert_close(kept_BTE.sum(2), torch.ones(500, 1))
+    alive = dropped_BTE != 0
+    assert (~alive).float().mean().item() == pytest.approx(0.25, abs=0.03)
+    torch.testing.assert_close(dropped_BTE[alive], kept_BTE[alive] / 0.75)
+    plain = Gate(IN, ("click",), (tuple("abcdefgh"),))
+    assert torch.equal(plain(x_BGR), plain.eval()(x_BGR))
+
+
+NORMS: list[NormConfig] = [BatchNormConfig(momentum=0.5, eps=1e-2), LayerNormConfig(eps=1e-2)]
+
+
+def kinds(modules: list[nn.Module]) -> list[type[nn.Module]]:
+    return [type(module) for module in modules]
+
+
+def test_a_style_is_relu_without_a_normalisation_and_silu_after_one() -> None:
+    assert kinds(LayerStyle().after_linear(2, 3)) == [nn.ReLU]
+    assert kinds(LayerStyle(norm=NORMS[0]).after_linear(2, 3)) == [BatchNorm, nn.SiLU]
+    assert kinds(LayerStyle(norm=NORMS[1], dropout=0.1).after_linear(2, 3)) == [GroupedLayerNorm, nn.SiLU, nn.Dropout]
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu", "tanh"])
+def test_a_named_activation_is_taken_with_and_without_a_normalisation(activation: Activation) -> None:
+    for style in (LayerStyle(activation=activation), LayerStyle(activation=activation, norm=NORMS[1])):
+        assert type(style.after_linear(1, 3)[-1]) is ACTIVATIONS[activation]
+
+
+def normalised(x_BH: Tensor, norm: NormConfig) -> Tensor:
+    """Mean 0 and deviation 1: of every unit over rows, or of every row's vector; scale and shift are 1 and 0 still."""
+    axis = 0 if isinstance(norm, BatchNormConfig) else 1
+    mean, var = x_BH.mean(axis, keepdim=True), x_BH.var(axis, correction=0, keepdim=True)
+    return (x_BH - mean) / (var + 1e-2).sqrt()
+
+
+@pytest.mark.parametrize("norm", NORMS, ids=lambda norm: norm.kind)
+@pytest.mark.parametrize("inputs", [1, 3])
+def test_each_perceptron_is_normalised_for_itself_after_every_linear_map(inputs: int, norm: NormConfig) -> None:
+    module = GroupedMLP(3, IN, (6, 2), LayerStyle(norm=norm))
+    x_BGI = 5 * torch.randn(ROWS, inputs, IN)
+    h_BKH = module(x_BGI)
+    linears = [layer for layer in module.layers if isinstance(layer, GroupedLinear)]
+    for k in range(3):
+        h_BI = x_BGI[:, k if inputs > 1 else 0]
+        for layer in linears:
+            h_BI = nn.functional.silu(normalised(torch.stack([linear(layer, x_I, k) for x_I in h_BI]), norm))
+        torch.testing.assert_close(h_BKH[:, k], h_BI, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", NORMS, ids=lambda norm: norm.kind)
+@pytest.mark.parametrize("hidden", [(6,), (6, 3)])
+def test_each_expert_of_a_bank_is_normalised_for_itself(hidden: tuple[int, ...], norm: NormConfig) -> None:
+    groups, per_group = 2, 3
+    bank = ExpertBank((("a", "b", "c"),) * groups, IN, hidden, LayerStyle(norm=norm))
+    x_BGR = 5 * torch.randn(ROWS, groups, IN)
+    h_BGEH = bank(x_BGR)
+    first, rest = bank.first.layers[0], [m for m in bank.rest.layers if isinstance(m, GroupedLinear)]
+    assert isinstance(first, GroupedLinear)
+    for g in range(groups):
+        maps_BEH = torch.stack([linear(first, x_R, g) for x_R in x_BGR[:, g]]).view(ROWS, per_group, hidden[0])
+        for e in range(per_group):
+            h_BH = nn.functional.silu(normalised(maps_BEH[:, e], norm))
+            for layer in rest:
+                mapped_BH = torch.stack([linear(layer, h_H, g * per_group + e) for h_H in h_BH])
+                h_BH = nn.functional.silu(normalised(mapped_BH, norm))
+            torch.testing.assert_close(h_BGEH[:, g, e], h_BH, rtol=1e-4, atol=1e-5)
+
+
+def test_a_plain_mlp_is_normalised_too() -> None:
+    module = MLP(IN, (6,), LayerStyle(norm=NORMS[1], activation="tanh"))
+    x_BI = torch.randn(ROWS, IN)
+    torch.testing.assert_close(module(x_BI), normalised(module[0](x_BI), NORMS[1]).tanh())

@@ -93,6 +93,16 @@ CONTRADICTIONS: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
         {"tasks": [{**TASK, "space": "watch"}, {"kind": "regression", "name": "watch"}]},
         "tasks.click.space: 'watch' is not another binary task",
     ),
+    "a funnel after an amount": (
+        [ID],
+        {"tasks": [{**TASK, "after": "watch"}, {"kind": "regression", "name": "watch"}]},
+        "tasks.click.after: 'watch' is not another binary task",
+    ),
+    "a funnel in a space": (
+        [ID],
+        {"tasks": [TASK, {"kind": "binary", "name": "buy", "space": "click", "after": "click"}]},
+        "tasks.buy.after: space and after exclude each other: on some rows only, or on all of them",
+    ),
     "a table nobody reads": ([ID], {"tables": {"usr": {"dim": 3}}}, "tables.usr: no feature reads it"),
     "settings for buckets": ([ID, AGE], {"tables": {"age": {"dim": 3}}}, "tables.age: no feature reads it"),
     "two poolings": (
@@ -126,6 +136,14 @@ CONTRADICTIONS: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
         "features.seen_item: column 'bought' is the label of task 'click'",
     ),
 }
+
+
+def test_a_funnel_that_goes_round_is_named_by_every_event_in_it() -> None:
+    tasks = [{**TASK, "after": "buy"}, {"kind": "binary", "name": "buy", "after": "click"}]
+    assert problems_of(ID, tasks=tasks) == (
+        "tasks.click.after: the funnel comes back to 'click'",
+        "tasks.buy.after: the funnel comes back to 'buy'",
+    )
 
 
 @pytest.mark.parametrize("name", CONTRADICTIONS)

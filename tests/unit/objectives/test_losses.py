@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys_mtl.objectives.losses import LabelRules, Objective, ObjectiveConfig, learning_scale, task_losses
+from recsys_mtl.objectives.losses import CALIBRATOR, LabelRules, Objective, ObjectiveConfig, learning_scale, task_losses
 from recsys_mtl.tasks import BinaryTask, RegressionTask, Task
 
 NAN = math.nan
@@ -170,3 +170,124 @@ def test_task_weights_move_with_the_module_and_are_not_part_of_its_state() -> No
     assert objective.weights_K.tolist() == [1.0, 3.0, 0.5, 1.0]
     assert objective.to(torch.float64).weights_K.dtype == torch.float64
     assert objective.state_dict() == {}
+
+
+FUNNEL: tuple[Task, ...] = (
+    BinaryTask(name="pay", after="cart", weight=2.0),
+    RegressionTask(name="watch"),
+    BinaryTask(name="cart", after="click"),
+    BinaryTask(name="click"),
+    BinaryTask(name="gift", space="cart"),
+)
+"""click -> cart -> pay, told from its end; a gift is known of carts only."""
+FUNNEL_LABELS = torch.tensor(
+    [
+        [NAN, 1.0, NAN, 0, NAN],  # no click: no cart, and so no payment
+        [NAN, NAN, 0, 1, 1],  # no cart: no payment; a gift's space is the cart
+        [NAN, 2.0, 1, 1, 0],  # a cart: the payment stays unknown
+        [NAN, 3.0, NAN, 1, 1],  # a click: cart and payment stay unknown
+        [NAN, 3.0, NAN, NAN, 1],  # nothing known
+        [1, 0.0, NAN, 0, 1],  # a logged payment stays, whatever the funnel says
+        [0, 0.0, 1, NAN, 1],  # the label is known: nothing is concluded backwards
+        [NAN, 0.0, 1, 0, 1],  # the cart was logged without a click: it decides about the payment
+    ]
+)
+
+
+def test_what_follows_an_event_that_did_not_happen_did_not_happen_either() -> None:
+    expected = torch.tensor(
+        [
+            [0, 1.0, 0, 0, NAN],
+            [0, NAN, 0, 1, NAN],
+            [NAN, 2.0, 1, 1, 0],
+            [NAN, 3.0, NAN, 1, NAN],
+            [NAN, 3.0, NAN, NAN, NAN],
+            [1, 0.0, 0, 0, NAN],
+            [0, 0.0, 1, NAN, 1],
+            [NAN, 0.0, 1, 0, 1],
+        ]
+    )
+    labels_BT = FUNNEL_LABELS.clone()
+    torch.testing.assert_close(LabelRules(FUNNEL)(labels_BT), expected, equal_nan=True)
+    torch.testing.assert_close(labels_BT, FUNNEL_LABELS, equal_nan=True)
+
+
+def test_known_labels_of_a_funnel_are_never_changed() -> None:
+    torch.manual_seed(0)
+    funnel = FUNNEL[:4]
+    labels_BT = torch.randint(0, 2, (500, 4)).float().masked_fill(torch.rand(500, 4) < 0.4, NAN)
+    ruled_BT, known_BT = LabelRules(funnel)(labels_BT), labels_BT.isfinite()
+    assert torch.equal(ruled_BT[known_BT], labels_BT[known_BT])
+    concluded_BT = ruled_BT.isfinite() & ~known_BT
+    assert concluded_BT.sum(0)[[0, 2]].min() > 0
+    assert not concluded_BT[:, [1, 3]].any()
+    assert not ruled_BT[concluded_BT].any()
+
+
+def test_rows_of_which_the_funnel_tells_the_label_count() -> None:
+    sums_T, divisors_T = ObjectiveConfig().build(FUNNEL)(torch.zeros(8, 5), FUNNEL_LABELS, torch.ones(8))
+    assert divisors_T.tolist() == [4, 7, 6, 6, 3]
+    torch.testing.assert_close(sums_T[[0, 2]], math.log(2) * torch.tensor([4.0, 6.0]))
+
+
+def naive_disorder(logits_BT: Tensor, weights_B: Tensor) -> float:
+    """Σ over rows and links of max(ŷ_t - ŷ_s, 0)."""
+    total = 0.0
+    for row_T, weight in zip(logits_BT.tolist(), weights_B.tolist(), strict=True):
+        pay, _, cart, click, _ = (1 / (1 + math.exp(-logit)) for logit in row_T)
+        total += weight * (max(pay - cart, 0) + max(cart - click, 0))
+    return total
+
+
+@pytest.mark.parametrize("average_over", ["known", "rows"])
+def test_the_calibrator_is_the_mean_disorder_over_all_rows(average_over: AverageOver) -> None:
+    torch.manual_seed(0)
+    logits_BT, weights_B = 2 * torch.randn(8, 5), torch.rand(8)
+    config = ObjectiveConfig(average_over=average_over)
+    plain, calibrated = config.build(FUNNEL), config.build(FUNNEL, calibrator=0.6)
+    assert calibrated.terms == ("pay", "watch", "cart", "click", "gift", CALIBRATOR) == (*plain.terms, CALIBRATOR)
+    sums_T, divisors_T = plain(logits_BT, FUNNEL_LABELS, weights_B)
+    sums_K, divisors_K = calibrated(logits_BT, FUNNEL_LABELS, weights_B)
+    assert torch.equal(sums_K[:-1], sums_T)
+    assert torch.equal(divisors_K[:-1], divisors_T)
+    disorder = naive_disorder(logits_BT, weights_B)
+    assert disorder > 0.5
+    assert sums_K[-1].item() == pytest.approx(disorder, rel=1e-5)
+    assert divisors_K[-1].item() == pytest.approx(weights_B.sum().item()), "labels do not matter"
+    added = calibrated.combine(sums_K, divisors_K) - plain.combine(sums_T, divisors_T)
+    assert added.item() == pytest.approx(0.6 * disorder / weights_B.sum().item(), rel=1e-4)
+
+
+def test_the_calibrator_pulls_apart_what_is_out_of_order_only() -> None:
+    logits_BT = torch.tensor([[0.0, 9, 1, 2, 9], [2, 9, 1, 0, 9]], requires_grad=True)
+    objective = ObjectiveConfig().build(FUNNEL, calibrator=1.0)
+    sums_K, _ = objective(logits_BT, torch.zeros(2, 5), torch.ones(2))
+    (gradient_BT,) = torch.autograd.grad(sums_K[-1], logits_BT)
+    assert gradient_BT.sign().tolist() == [[0, 0, 0, 0, 0], [1, 0, 0, -1, 0]]  # the slopes of the cart cancel
+    assert sums_K[-1].item() == pytest.approx(1 / (1 + math.exp(-2)) - 0.5)
+
+
+@pytest.mark.parametrize(("tasks", "weight"), [(FUNNEL, 0.0), (TASKS, 0.6)])
+def test_without_a_weight_or_a_funnel_there_is_no_calibrator(tasks: tuple[Task, ...], weight: float) -> None:
+    objective = ObjectiveConfig().build(tasks, calibrator=weight)
+    assert objective.terms == tuple(task.name for task in tasks)
+    assert len(objective.weights_K) == len(tasks)
+    sums_K, divisors_K = objective(torch.zeros(5, len(tasks)), torch.zeros(5, len(tasks)), WEIGHTS)
+    assert len(sums_K) == len(divisors_K) == len(tasks)
+
+
+def test_the_calibrators_weight_is_among_those_of_the_terms() -> None:
+    weights = ObjectiveConfig().build(FUNNEL, calibrator=0.6).weights_K.tolist()
+    assert weights == pytest.approx([2.0, 1.0, 1.0, 1.0, 1.0, 0.6])
+
+
+def test_a_batch_without_any_known_label_has_the_calibrator_left() -> None:
+    objective = ObjectiveConfig().build(FUNNEL, calibrator=1.0)
+    logits_BT = torch.tensor([[2.0, 0, 1, 0, 0]])
+    loss = objective.combine(*objective(logits_BT, torch.full((1, 5), NAN), torch.ones(1)))
+    assert loss.item() == pytest.approx(naive_disorder(logits_BT, torch.ones(1)))
+
+
+def test_a_funnel_needs_its_earlier_event() -> None:
+    with pytest.raises(ValueError, match=r"tasks\.cart\.after: 'click' is not another binary task"):
+        ObjectiveConfig().build(FUNNEL[:3])
