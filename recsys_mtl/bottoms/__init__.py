@@ -1,5 +1,10 @@
 """Bottoms: features to the representations that experts read."""
 
+from typing import Annotated
+
+from pydantic import Field
+
+from recsys_mtl.bottoms.apem import APEMConfig
 from recsys_mtl.bottoms.shared import SharedConfig
 
-BottomConfig = SharedConfig
+BottomConfig = Annotated[SharedConfig | APEMConfig, Field(discriminator="kind")]
