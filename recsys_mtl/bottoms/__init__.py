@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from recsys_mtl.bottoms.apem import APEMConfig
 from recsys_mtl.bottoms.dtrn import DTRNConfig
 from recsys_mtl.bottoms.shared import SharedConfig
 
-BottomConfig = Annotated[SharedConfig | DTRNConfig, Field(discriminator="kind")]
+BottomConfig = Annotated[SharedConfig | DTRNConfig | APEMConfig, Field(discriminator="kind")]
