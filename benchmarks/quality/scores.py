@@ -1,0 +1,116 @@
+"""The numbers of the report: means over seeds, paired differences, gains over one model for each task."""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scipy import stats
+
+from benchmarks.results import Result
+
+SINGLE, SHARED = "SingleTask", "Shared-Bottom"
+FEW_POSITIVES = 500
+"""Events with fewer positives in the test split are in no average."""
+
+BySeed = dict[int, float]
+Scores = dict[str, dict[int, dict[str, dict[str, Any]]]]
+"""Test metrics by model, seed and task."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Some values of the same thing."""
+
+    mean: float
+    deviation: float
+    """Sample standard deviation; NaN of fewer than two."""
+    count: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Spread":
+        """Summarise values."""
+        known = list(values)
+        mean = statistics.fmean(known) if known else math.nan
+        return cls(mean, statistics.stdev(known) if len(known) > 1 else math.nan, len(known))
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean."""
+        return self.deviation / math.sqrt(self.count) if self.count else math.nan
+
+    @property
+    def in_errors(self) -> float:
+        """The mean in standard errors."""
+        return self.mean / self.error if self.error > 0 else math.nan
+
+
+def gather(results: Iterable[Result]) -> Scores:
+    """Sort runs by model and seed; a model that is one for each task gets its tasks from several runs."""
+    scores: Scores = {}
+    for result in results:
+        seeds = scores.setdefault(result["model"], {})
+        seeds.setdefault(result["seed"], {}).update(result["metrics"]["test"])
+    return scores
+
+
+def values(scores: Scores, model: str, task: str, metric: str) -> BySeed:
+    """Return a metric of a task by seed, where it is known."""
+    found = {seed: tasks.get(task, {}).get(metric) for seed, tasks in scores.get(model, {}).items()}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def averages(scores: Scores, model: str, tasks: Sequence[str], metric: str = "auc") -> BySeed:
+    """Return the mean of a metric over tasks by seed, of the seeds that have all of them."""
+    columns = [values(scores, model, task, metric) for task in tasks]
+    if not columns:
+        return {}
+    whole = set.intersection(*(set(column) for column in columns))
+    return {seed: statistics.fmean(column[seed] for column in columns) for seed in sorted(whole)}
+
+
+def paired(mine: Mapping[int, float], other: Mapping[int, float]) -> Spread:
+    """Summarise the differences of equal seeds."""
+    return Spread.of(mine[seed] - other[seed] for seed in sorted(mine.keys() & other.keys()))
+
+
+def gains(scores: Scores, model: str, metrics: Mapping[str, str], baseline: str = SINGLE) -> dict[str, Spread]:
+    """Return by how much a model is ahead of another in each task; ``metrics`` names one for each, larger is better."""
+    return {
+        task: paired(values(scores, model, task, metric), values(scores, baseline, task, metric))
+        for task, metric in metrics.items()
+    }
+
+
+def seesaw(found: Mapping[str, Spread]) -> float:
+    """Return the share of tasks that lose, of those whose gain is known."""
+    known = [gain.mean for gain in found.values() if gain.count]
+    return sum(mean < 0 for mean in known) / len(known) if known else math.nan
+
+
+def reference(scores: Scores, tasks: Sequence[str]) -> str | None:
+    """Return which of the models without any mixture is the better one: what the others have to beat."""
+    means = {name: Spread.of(averages(scores, name, tasks).values()).mean for name in (SINGLE, SHARED)}
+    known = {name: mean for name, mean in means.items() if not math.isnan(mean)}
+    return max(known, key=known.__getitem__) if known else None
+
+
+def needed_errors(count: int) -> float:
+    """How many standard errors a mean of ``count`` values must be from 0 to be so by chance in 5 % of cases at most."""
+    return float(stats.t.ppf(0.975, count - 1)) if count > 1 else math.nan
+
+
+def health_of(results: Iterable[Result]) -> dict[str, float]:
+    """Return the worst of each figure of expert health over a model's runs, by the words in its name."""
+    worst: dict[str, float] = {}
+    for result in results:
+        for name, value in result.get("health", {}).items():
+            for column, words in HEALTH_COLUMNS.items():
+                if value is not None and all(word in name for word in words):
+                    worst[column] = max(worst.get(column, -math.inf), value)
+    return worst
+
+
+HEALTH_COLUMNS = {"scale ratio": ("scale_ratio",), "dead experts": ("dead",), "largest zero ratio": ("zero_ratio",)}
+"""Columns of the report and what the names of the metrics behind them contain."""
