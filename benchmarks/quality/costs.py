@@ -5,7 +5,8 @@ import math
 from benchmarks.quality.facts import Facts, Sizes
 from benchmarks.quality.flops import BATCH_ROWS, off_target
 from benchmarks.quality.plan import Plan
-from benchmarks.quality.scores import HEALTH_COLUMNS, Spread, health_of
+from benchmarks.quality.scores import HEALTH_COLUMNS, health_of
+from benchmarks.spread import Spread
 from benchmarks.text import markdown_table, number
 
 

@@ -10,15 +10,13 @@ from benchmarks.quality.scores import (
     FEW_POSITIVES,
     SHARED,
     SINGLE,
-    Spread,
     averages,
     gains,
-    needed_errors,
-    paired,
     reference,
     seesaw,
     values,
 )
+from benchmarks.spread import Spread, needed_errors, paired
 from benchmarks.text import machine, markdown_table, number, percent, signed
 
 

@@ -3,47 +3,17 @@
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from scipy import stats
-
 from benchmarks.results import Result
+from benchmarks.spread import BySeed, Spread, paired
 
 SINGLE, SHARED = "SingleTask", "Shared-Bottom"
 FEW_POSITIVES = 500
 """Events with fewer positives in the test split are in no average."""
 
-BySeed = dict[int, float]
 Scores = dict[str, dict[int, dict[str, dict[str, Any]]]]
 """Test metrics by model, seed and task."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Some values of the same thing."""
-
-    mean: float
-    deviation: float
-    """Sample standard deviation; NaN of fewer than two."""
-    count: int
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> "Spread":
-        """Summarise values."""
-        known = list(values)
-        mean = statistics.fmean(known) if known else math.nan
-        return cls(mean, statistics.stdev(known) if len(known) > 1 else math.nan, len(known))
-
-    @property
-    def error(self) -> float:
-        """Standard error of the mean."""
-        return self.deviation / math.sqrt(self.count) if self.count else math.nan
-
-    @property
-    def in_errors(self) -> float:
-        """The mean in standard errors."""
-        return self.mean / self.error if self.error > 0 else math.nan
 
 
 def gather(results: Iterable[Result]) -> Scores:
@@ -70,11 +40,6 @@ def averages(scores: Scores, model: str, tasks: Sequence[str], metric: str = "au
     return {seed: statistics.fmean(column[seed] for column in columns) for seed in sorted(whole)}
 
 
-def paired(mine: Mapping[int, float], other: Mapping[int, float]) -> Spread:
-    """Summarise the differences of equal seeds."""
-    return Spread.of(mine[seed] - other[seed] for seed in sorted(mine.keys() & other.keys()))
-
-
 def gains(scores: Scores, model: str, metrics: Mapping[str, str], baseline: str = SINGLE) -> dict[str, Spread]:
     """Return by how much a model is ahead of another in each task; ``metrics`` names one for each, larger is better."""
     return {
@@ -94,11 +59,6 @@ def reference(scores: Scores, tasks: Sequence[str]) -> str | None:
     means = {name: Spread.of(averages(scores, name, tasks).values()).mean for name in (SINGLE, SHARED)}
     known = {name: mean for name, mean in means.items() if not math.isnan(mean)}
     return max(known, key=known.__getitem__) if known else None
-
-
-def needed_errors(count: int) -> float:
-    """How many standard errors a mean of ``count`` values must be from 0 to be so by chance in 5 % of cases at most."""
-    return float(stats.t.ppf(0.975, count - 1)) if count > 1 else math.nan
 
 
 def health_of(results: Iterable[Result]) -> dict[str, float]:
