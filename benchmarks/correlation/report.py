@@ -76,8 +76,8 @@ def report(results: Sequence[Result], rates: Mapping[str, float], command: str, 
         f"{machine()}, one thread.\n\n    {command}",
         "\n\n".join(verdict(found, better, other) for better, other in PAIRS),
         losses_table(found, pearson),
-        f"Test loss, mean ± sd (median) over seeds; the noise alone is {NOISE_VARIANCE}. A seed draws data, labels and weights, "
-        "the same for all models: advantages are paired, in brackets in standard errors.",
+        f"Test loss, mean ± sd (median) over seeds; the noise alone is {NOISE_VARIANCE}. A seed draws data, labels and "
+        "weights, the same for all models: advantages are paired, in brackets in standard errors.",
         "![Loss against correlation](correlation.png)",
         models_table(results, rates),
         "Missing runs: " + (", ".join(missing) or "none") + ".",
@@ -121,16 +121,18 @@ def picture(found: Losses) -> "Figure":
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for model in [model for model in MODELS if model in found]:
-        spreads = [(p, Spread.of(found[model][p].values())) for p in sorted(found[model])]
-        heights, bars = [s.mean for _, s in spreads], [s.deviation for _, s in spreads]
-        left.errorbar([p for p, _ in spreads], heights, yerr=bars, marker="o", capsize=3, label=model)
+        by_correlation = {p: sorted(values.values()) for p, values in sorted(found[model].items())}
+        heights = np.array([Spread.of(values).median for values in by_correlation.values()])
+        lowest, highest = np.array([(values[0], values[-1]) for values in by_correlation.values()]).T
+        bars = np.stack([heights - lowest, highest - heights])
+        left.errorbar([*by_correlation], heights, yerr=bars, marker="o", capsize=3, label=model)
     for better, other in PAIRS:
         gains = advantages(found, better, other)
-        heights, bars = [s.mean for s in gains.values()], [s.error for s in gains.values()]
-        right.errorbar([*gains], heights, yerr=bars, marker="o", capsize=3, label=f"{better} below {other}")
+        means, errors = [s.mean for s in gains.values()], [s.error for s in gains.values()]
+        right.errorbar([*gains], means, yerr=errors, marker="o", capsize=3, label=f"{better} below {other}")
     left.axhline(NOISE_VARIANCE, color="grey", linestyle=":", label="noise")
     right.axhline(0, color="grey", linestyle=":")
-    left.set(xlabel="correlation p of the weights", ylabel="test loss, mean ± sd", yscale="log")
+    left.set(xlabel="correlation p of the weights", ylabel="test loss, median and range", yscale="log")
     right.set(xlabel="correlation p of the weights", ylabel="paired advantage ± standard error")
     for axes in (left, right):
         axes.legend()

@@ -34,7 +34,7 @@ def sizes_table(plan: Plan, sizes: Sizes) -> str:
 def health_table(facts: Facts) -> str:
     """The worst figures of the experts over a model's runs."""
     rows = []
-    for model in facts.models:
+    for model in facts.trained:
         runs = [result for result in facts.results if result["model"] == model]
         worst = health_of(runs)
         alarms = sorted({str(run["alarms"]) for run in runs if run.get("alarms")})
@@ -47,7 +47,7 @@ def health_table(facts: Facts) -> str:
 def speed_table(facts: Facts) -> str:
     """Training time; a model for each task takes the sum of its runs."""
     rows = []
-    for model in facts.models:
+    for model in facts.trained:
         runs = [result for result in facts.results if result["model"] == model]
         seeds = len({run["seed"] for run in runs})
         cells = [sum(run.get(part) or 0.0 for run in runs) / seeds for part in ("seconds", "command_s")]

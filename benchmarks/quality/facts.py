@@ -40,9 +40,19 @@ class Facts:
         return gather(self.results)
 
     @property
-    def models(self) -> list[str]:
+    def trained(self) -> list[str]:
         """Models and ablations that have results, in the order of the report."""
         return list(dict.fromkeys(result["model"] for result in sorted(self.results, key=self._place)))
+
+    @property
+    def models(self) -> list[str]:
+        """Models that have results, without the ablations."""
+        return [name for name in self.trained if name not in self.plan.ablations]
+
+    @property
+    def ablations(self) -> list[str]:
+        """Ablations that have results."""
+        return [name for name in self.trained if name in self.plan.ablations]
 
     @property
     def headlines(self) -> dict[str, str]:
@@ -52,7 +62,7 @@ class Facts:
     @property
     def judged(self) -> list[str]:
         """Events with enough positives in the test split."""
-        enough = [task for task in self.tasks if self.data.count("test", task, "positives") >= FEW_POSITIVES]
+        enough = [task for task in self.tasks if (self.data.count("test", task, "positives") or 0) >= FEW_POSITIVES]
         return [task for task in enough if self.headlines[task] == "auc"]
 
     def _place(self, result: Result) -> int:

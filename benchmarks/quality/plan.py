@@ -129,9 +129,10 @@ class Data:
             raise ConfigError([f"--tasks: no task {name!r} in the data set; it has {', '.join(found)}"])
         return found[name]
 
-    def count(self, split: str, task: str, what: str) -> int:
-        """Return the number of ``known`` labels or of ``positives`` of a task."""
-        return int(self.stats["splits"][split]["tasks"][task].get(what) or 0)
+    def count(self, split: str, task: str, what: str) -> int | None:
+        """Return the number of ``known`` labels or of ``positives`` of a task; None of what it does not have."""
+        found: int | None = self.stats["splits"][split]["tasks"][task].get(what)
+        return found
 
 
 def load_plan(path: Path = MODELS) -> Plan:

@@ -44,7 +44,7 @@ def origin(facts: Facts) -> str:
     lines += [f"Data: specification `{facts.data.spec.fingerprint}`.", "", f"    {facts.command}", ""]
     splits = {name: split["rows"] for name, split in facts.data.stats["splits"].items()}
     counts = [
-        (task, *(f"{facts.data.count(s, task, w):,}" for s in splits for w in ("known", "positives")))
+        (task, *(count(facts.data.count(split, task, what)) for split in splits for what in ("known", "positives")))
         for task in facts.tasks
     ]
     heads = [f"{name} ({rows:,} rows): {what}" for name, rows in splits.items() for what in ("known", "positives")]
@@ -102,14 +102,19 @@ def gains_table(facts: Facts) -> str:
 def ablations_table(facts: Facts) -> str:
     """What each part of a model is worth: the model without it against the whole."""
     rows = []
-    for name in facts.models:
-        if (whole := facts.plan.ablations[name].like if name in facts.plan.ablations else None) is not None:
+    for name in facts.ablations:
+        if (whole := facts.plan.ablations[name].like) is not None:
             own, other = (averages(facts.scores, model, facts.judged) for model in (name, whole))
             parts = gains(facts.scores, name, facts.headlines, baseline=whole).values()
             cells = [signed(paired(own, other).mean, 5), signed(paired(own, other).in_errors, 1)]
             rows.append([name, whole, str(paired(own, other).count), *cells, *(signed(part.mean) for part in parts)])
     heads = ["model", "against", "seeds", "average AUC", "in standard errors", *facts.headlines]
     return markdown_table(heads, rows) if rows else ""
+
+
+def count(value: int | None) -> str:
+    """Print a count; an amount has no positives."""
+    return "–" if value is None else f"{value:,}"
 
 
 def mean_and_deviation(found: Mapping[int, float]) -> str:
