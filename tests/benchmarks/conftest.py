@@ -1,6 +1,5 @@
 """A prepared data set and a runner that trains nothing."""
 
-
 import pytest
 
 from benchmarks.quality.plan import Data
