@@ -1,7 +1,5 @@
 """The part of the report that is not about quality: sizes, experts, time and learning rates."""
 
-import math
-
 from benchmarks.quality.facts import Facts, Sizes
 from benchmarks.quality.flops import BATCH_ROWS, off_target
 from benchmarks.quality.plan import Plan
@@ -37,11 +35,11 @@ def health_table(facts: Facts) -> str:
     for model in facts.trained:
         runs = [result for result in facts.results if result["model"] == model]
         worst = health_of(runs)
-        alarms = sorted({str(run["alarms"]) for run in runs if run.get("alarms")})
-        if worst or alarms:
-            cells = [number(worst.get(column, math.nan), 3) for column in HEALTH_COLUMNS]
-            rows.append([model, *cells, "; ".join(alarms).replace("|", "/") or "none"])
-    return markdown_table(["model", *HEALTH_COLUMNS, "alarms"], rows) if rows else "No run has recorded any."
+        states = sorted({str(run["state"]) for run in runs if run.get("state")})
+        if worst or states:
+            cells = [f"{worst[column]:.3g}" if column in worst else "–" for column in HEALTH_COLUMNS]
+            rows.append([model, *cells, "; ".join(states) or "–"])
+    return markdown_table(["model", *HEALTH_COLUMNS, "state"], rows) if rows else "No run has recorded any."
 
 
 def speed_table(facts: Facts) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from benchmarks.results import digest
 from pipelines.run import TrainRun
 from recsys_mtl.config import Config, ConfigError, load, read_yaml, validate
 from recsys_mtl.data.encode import Encoder
@@ -29,7 +30,7 @@ class Entry(Config):
     per_task: bool = False
     """One model for each task instead of one for all."""
     like: str | None = None
-    """A model whose learning rate is taken over, as an ablation takes that of the whole model."""
+    """A model whose settings and learning rate are taken over, as an ablation takes those of the whole model."""
 
 
 class Plan(Config):
@@ -50,15 +51,22 @@ class Plan(Config):
     """The models of ``--quick``."""
     ablations: dict[str, Entry] = {}
 
+    def sources(self, entry: Entry) -> tuple[str, ...]:
+        """Return a model's command line: what is common, what it takes over, its own; files before overrides."""
+        parts = [self.common, *([self.models[entry.like]] if entry.like is not None else []), entry]
+        files = [source for part in parts for source in part.sources]
+        return (*files, *(override for part in parts for override in part.overrides))
+
     @model_validator(mode="after")
     def _names_hold(self) -> "Plan":
         wrong = [f"quick: no model {name!r}" for name in self.quick if name not in self.models]
         whole = {name for name, entry in self.models.items() if not entry.per_task}
-        for name, entry in self.ablations.items():
-            if name in self.models:
-                wrong.append(f"ablations.{name}: a model has this name")
-            if entry.like is not None and entry.like not in whole:
-                wrong.append(f"ablations.{name}.like: {entry.like!r} is no model for all tasks")
+        wrong += [f"ablations.{name}: a model has this name" for name in self.ablations if name in self.models]
+        for part, entries in {"models": self.models, "ablations": self.ablations}.items():
+            likes = ((name, entry.like) for name, entry in entries.items() if entry.like is not None)
+            wrong += [
+                f"{part}.{name}.like: {like!r} is no model for all tasks" for name, like in likes if like not in whole
+            ]
         if wrong:
             raise ConfigError(wrong)
         return self
@@ -159,7 +167,7 @@ def variants(plan: Plan, entries: dict[str, Entry], data: Data, tasks: Sequence[
     """Expand models to what is trained: one model for all tasks, or one for each."""
     found = []
     for name, entry in entries.items():
-        sources = (*plan.common.sources, *entry.sources, *plan.common.overrides, *entry.overrides)
+        sources = plan.sources(entry)
         everything = (f"tasks.include={json.dumps(list(tasks))}",)
         parts = [(task, alone(data.task(task))) for task in tasks] if entry.per_task else [(None, everything)]
         found += [Variant(name, task, sources, own, entry.like) for task, own in parts]
@@ -187,5 +195,5 @@ def job(variant: Variant, data: Data, *, seed: int, rate: float | None, extra: S
     sources += () if rate is None else (f"optim.dense.lr={rate}",)
     run = load(TrainRun, sources)
     tree = run.model_dump(mode="json", exclude=set(WITHOUT_INFLUENCE))
-    tree["data"]["path"] = data.stats  # what it holds, wherever it lies
+    tree["data"]["path"] = digest(data.stats)  # what it holds, wherever it lies
     return Job(variant, seed, run.optim.dense.lr, sources, run, tree)

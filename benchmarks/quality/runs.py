@@ -24,7 +24,7 @@ from recsys_mtl.tracking.provenance import git_commit
 SECONDS_TO_STOP = 60.0
 """What a run that is stopped gets to end its workers and its record."""
 HEALTH = "health"
-"""Metrics of the experts are called ``health/...``; a tag of this name tells of alarms."""
+"""Metrics of the experts are called ``health/...``; a tag of this name sums them up."""
 
 
 class RunFailedError(Exception):
@@ -143,7 +143,7 @@ def recorded(run_id: str, runner: Runner, job: Job) -> dict[str, Any]:
         "judged": job.run.trainer.select.value(metrics["valid"]),
         **speed(record.metrics, steps, job, runner.data),
         "health": {name: value for name, value in record.metrics.items() if name.startswith(f"{HEALTH}/")},
-        "alarms": record.tags.get(HEALTH),
+        "state": record.tags.get(HEALTH),
     }
 
 

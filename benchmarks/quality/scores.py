@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.results import Result
@@ -61,16 +61,21 @@ def reference(scores: Scores, tasks: Sequence[str]) -> str | None:
     return max(known, key=known.__getitem__) if known else None
 
 
+HEALTH_COLUMNS: dict[str, Callable[[list[float]], float]] = {
+    "scale ratio": max,
+    "dead experts": sum,
+    "collapsed experts": sum,
+    "zero ratio": max,
+}
+"""Columns of the report: the words that end the names of the metrics behind them, and how layers make one number."""
+
+
 def health_of(results: Iterable[Result]) -> dict[str, float]:
-    """Return the worst of each figure of expert health over a model's runs, by the words in its name."""
+    """Return the worst of each figure of expert health over a model's runs."""
     worst: dict[str, float] = {}
     for result in results:
-        for name, value in result.get("health", {}).items():
-            for column, words in HEALTH_COLUMNS.items():
-                if value is not None and all(word in name for word in words):
-                    worst[column] = max(worst.get(column, -math.inf), value)
+        for column, together in HEALTH_COLUMNS.items():
+            layers = [v for name, v in result.get("health", {}).items() if name.endswith(column.replace(" ", "_"))]
+            if known := [value for value in layers if value is not None]:
+                worst[column] = max(worst.get(column, -math.inf), together(known))
     return worst
-
-
-HEALTH_COLUMNS = {"scale ratio": ("scale_ratio",), "dead experts": ("dead",), "largest zero ratio": ("zero_ratio",)}
-"""Columns of the report and what the names of the metrics behind them contain."""

@@ -3,7 +3,7 @@
 import time
 
 from benchmarks.quality.campaign import Campaign
-from benchmarks.results import Result
+from benchmarks.results import Result, digest
 from benchmarks.trees import tree_metrics
 
 NAME = "HistGradientBoosting"
@@ -13,7 +13,7 @@ def train_trees(campaign: Campaign) -> None:
     """Fit trees for every seed that has no result yet."""
     for seed in range(1 if campaign.choice.quick else campaign.choice.seeds):
         name = f"{NAME}-seed{seed}"
-        settings = {"trees": NAME, "tasks": list(campaign.tasks), "seed": seed, "data": campaign.data.stats}
+        settings = {"trees": NAME, "tasks": list(campaign.tasks), "seed": seed, "data": digest(campaign.data.stats)}
         store = campaign.runner.store
         result = store.find(name, settings)
         if result is None and not campaign.only_find:

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from benchmarks.quality.campaign import Campaign, Choice, best_rate
-from benchmarks.quality.plan import MODELS, Data, Entry, Job, Plan, Variant, choose, job, load_plan, variants
+from benchmarks.quality.plan import Data, Entry, Job, Plan, Variant, choose, job, load_plan, variants
 from benchmarks.quality.runs import RunFailedError, Runner
 from benchmarks.results import Result
-from recsys_mtl.config import ConfigError, validate
+from pipelines.run import TrainRun
+from recsys_mtl.config import ConfigError, load, validate
 
 TREE: dict[str, Any] = {
     "dense_parameters": 1000,
@@ -23,7 +24,7 @@ TREE: dict[str, Any] = {
         "MMoE": {"overrides": ["model.experts.kind=mmoe", "trainer.batch_size=32"]},
     },
     "quick": ["MMoE"],
-    "ablations": {"MMoE of one": {"overrides": ["model.experts={kind: mmoe, num_experts: 1}"], "like": "MMoE"}},
+    "ablations": {"MMoE of one": {"overrides": ["model.experts.num_experts=1"], "like": "MMoE"}},
 }
 PLAN = validate(Plan, TREE)
 
@@ -70,6 +71,14 @@ def test_a_model_is_expanded_to_its_command_line(data: Data) -> None:
     assert mmoe.run.tasks.include == ("click", "watch")
 
 
+def test_an_ablation_is_its_model_but_for_its_own_settings(data: Data) -> None:
+    (whole,) = jobs(data, "MMoE")
+    (variant,) = variants(PLAN, PLAN.ablations, data, PLAN.tasks)
+    part = job(variant, data, seed=0, rate=None).run
+    assert part.model.experts == whole.run.model.experts.model_copy(update={"num_experts": 1})
+    assert part.model_copy(update={"model": whole.run.model}) == whole.run
+
+
 def test_a_model_for_each_task_keeps_its_weights_by_that_task(data: Data) -> None:
     click, watch = jobs(data, "SingleTask", extra=("trainer.select.tasks=[click]", "trainer.epochs=2"))
     assert (click.run.tasks.include, watch.run.tasks.include) == (("click",), ("watch",))
@@ -102,6 +111,10 @@ def test_names_that_the_plan_does_not_have_are_refused(data: Data) -> None:
     [
         ({"quick": ["PLE"]}, "quick: no model 'PLE'"),
         ({"ablations": {"x": {"like": "SingleTask"}}}, "ablations.x.like: 'SingleTask' is no model for all tasks"),
+        (
+            {"models": {"X": {"like": "Y"}}, "quick": [], "ablations": {}},
+            "models.X.like: 'Y' is no model for all tasks",
+        ),
         ({"ablations": {"MMoE": {"like": "MMoE"}}}, "ablations.MMoE: a model has this name"),
     ],
 )
@@ -202,15 +215,10 @@ ENTRIES = PUBLISHED.models | PUBLISHED.ablations
 @pytest.mark.parametrize("name", ENTRIES)
 def test_the_published_plan_resolves(name: str) -> None:
     entry: Entry = ENTRIES[name]
-    for source in entry.sources:
-        if not Path(source).exists():
+    for source in PUBLISHED.sources(entry):
+        if source.endswith(".yaml") and not Path(source).exists():
             pytest.skip(f"no {source}")
-    from pipelines.run import TrainRun
-    from recsys_mtl.config import load
-
-    sources = (*PUBLISHED.common.sources, *entry.sources, *PUBLISHED.common.overrides, *entry.overrides)
-    assert load(TrainRun, [*sources, "data.path=x"]).trainer.select.check(PUBLISHED.tasks) is None
-    assert MODELS.name == "models.yaml"
+    load(TrainRun, [*PUBLISHED.sources(entry), "data.path=x"]).trainer.select.check(PUBLISHED.tasks)
 
 
 def test_a_variant_is_named_by_its_model_and_task() -> None:

@@ -77,7 +77,7 @@ def test_what_a_run_has_recorded(tmp_path: Path, data: Data) -> None:
     found = recorded(run_id, made, asked)
     assert found["judged"] == 0.7
     assert found["health"] == {"health/bank/scale_ratio": 1.5}
-    assert found["alarms"] == "ok"
+    assert found["state"] == "ok"
     assert found["rows_per_s"] == 20.0
     assert found["seconds"] == pytest.approx(100 / 20), "100 rows in 10 steps of an epoch of 10"
     saved = made.store.save(asked.name, asked.settings, found)
