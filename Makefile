@@ -6,6 +6,11 @@ DEVICE ?= cpu
 VENV ?= .venv$(if $(filter-out cpu,$(DEVICE)),-$(DEVICE))
 PYTHON ?= $(shell for name in python3.11 python3; do $$name -c "" 2>/dev/null && echo $$name && break; done)
 
+# For bench-quality: a prepared data set, where results go, and more options.
+DATA ?= data/kuairand
+OUT ?= runs/quality
+ARGS ?=
+
 BIN := $(VENV)/bin
 # -qq below: errors only. pip warns once per package and index that does not hold it.
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -13,12 +18,12 @@ PINS := $(addprefix requirements/,$(sort cpu.txt $(DEVICE).txt nodeps-$(DEVICE).
 INSTALLED := $(VENV)/.installed-$(DEVICE)
 PROJECT := $(VENV)/.project
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench bench-quality clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 24
 
 setup: $(PROJECT) ## Create .venv and install everything (DEVICE=gpu: .venv-gpu, with CUDA)
 
@@ -37,6 +42,9 @@ check: setup ## Format, lint, types, import contracts and tests
 
 bench: setup ## Run the benchmarks
 	@$(BIN)/python -m benchmarks
+
+bench-quality: setup ## Train all models on DATA and report what each is worth (hours; ARGS=--quick: minutes)
+	@$(BIN)/python -m benchmarks.quality $(DATA) --out $(OUT) $(ARGS)
 
 clean: ## Remove caches and build output; the environment and your data stay
 	rm -rf build dist ./*.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
