@@ -160,7 +160,7 @@ def compare_command(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN RUN...",
+            metavar="RUN",
             help="The baseline, then what to compare with it: a run's id or name, models:/NAME@alias, "
             "models:/NAME/VERSION, runs:/ID/bundle or a bundle's directory.",
         ),

@@ -63,7 +63,8 @@ class Comparison:
 
     def show(self, console: Console, split: str, confidence: float) -> None:
         """Print the table, what it leaves out, and the verdicts in a line."""
-        table = Table(title=f"{self.other.label} against {self.baseline.label} on {split}")
+        title = f"{self.other.label} against {self.baseline.label} on {split}"
+        table = Table(title=title, caption="each interval by itself, over users; seeds of training vary on top of that")
         for name in ("task", "metric"):
             table.add_column(name)
         for name in ("baseline", "other", "difference", f"{100 * confidence:.6g}% interval"):

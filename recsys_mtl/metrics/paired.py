@@ -21,8 +21,8 @@ K = TypeVar("K", bound=Hashable)
 
 METRICS: dict[str, type[UserMetric]] = {"auc": UserAUC, "gauc": UserGAUC, "rmse": UserRMSE, "xauc": UserXAUC}
 CHUNK_CELLS = 2**18
-"""Replicates times rows that are weighed at once: matrices of 1 MB, which stay in the processor's caches. On 50,000 rows
-2**22 took two to three times as long, single replicates up to a third longer."""
+"""Replicates times rows that are weighed at once: matrices of 1 MB, which stay in the processor's caches. On 50,000
+rows 2**22 took two to three times as long, single replicates up to a third longer."""
 MIN_USERS = 20
 """Fewer users than this in the rarer class give no interval: in simulated comparisons 95% intervals of AUC held the
 truth in 75% of cases with 3 of them, in 91% with 10, in 93% or 94% with 20 and more."""
