@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from recsys_mtl.config import ConfigError, load
+from recsys_mtl.config import ConfigError, load, validate
 from recsys_mtl.data.values import FeatureError
 
 app = typer.Typer(
@@ -152,6 +152,40 @@ def evaluate_command(
     from pipelines.evaluate import run
 
     run(model, data, split, console, json_file=json_file, tracking_uri=tracking_uri)
+
+
+@app.command("compare")
+@user_errors
+def compare_command(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN",
+            help="The baseline, then what to compare with it: a run's id or name, models:/NAME@alias, "
+            "models:/NAME/VERSION, runs:/ID/bundle or a bundle's directory.",
+        ),
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="A prepared data set; the one that the baseline was trained on by default.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    metric: Annotated[str, typer.Option(help="Of auc, gauc (events), rmse and xauc (amounts).")] = "auc,gauc,rmse,xauc",
+    replicates: Annotated[int, typer.Option(help="Draws of users.")] = 1000,
+    confidence: Annotated[float, typer.Option(help="Of each interval by itself.")] = 0.95,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same intervals.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the comparison to this file, too.")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server or database; the default of `train`.")] = None,
+    log: Annotated[bool, typer.Option(help="Keep the table among the compared runs' files.")] = True,
+) -> None:
+    """Say per task whether models differ from a baseline: paired differences with bootstrap intervals over users."""
+    from pipelines.quiet import quiet
+
+    quiet()
+    from pipelines.compare import CompareConfig, run
+
+    settings = {"split": split, "metric": metric.split(","), "replicates": replicates, "confidence": confidence}
+    config = validate(CompareConfig, settings | {"seed": seed}, where="--")
+    run(models, console, config, data=data, json_file=json_file, tracking_uri=tracking_uri, log=log)
 
 
 @app.command("promote")
