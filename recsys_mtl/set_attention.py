@@ -26,8 +26,10 @@ class Attention(nn.Module):
         self.query_KA = nn.Parameter(torch.empty(shape[1:]))
         self.out_KAD = nn.Parameter(torch.empty(*shape[1:], dim))
         self.out_D = nn.Parameter(torch.empty(dim))
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -1 / math.sqrt(dim), 1 / math.sqrt(dim))  # what nn.Linear draws from
+        for weight in (self.query_DKA, self.key_DKA, self.value_DKA, self.out_KAD):
+            nn.init.uniform_(weight, -math.sqrt(3 / dim), math.sqrt(3 / dim))  # keeps the scale of what it maps
+        for bias in (self.query_KA, self.out_D):
+            nn.init.zeros_(bias)
         self.num_heads, self.scale = num_heads, 1 / math.sqrt(shape[2])
 
     def outputs_DKD(self) -> Tensor:
@@ -92,14 +94,13 @@ class Excitation(nn.Module):
     """Weighs each pattern of a row by what all of the row's patterns hold: s = σ(W_2 ReLU(W_1 squeeze(H))), s ⊙ H.
 
     The squeeze of a pattern is a learnt sum over its numbers and not their mean: a pattern leaves its block
-    layer-normalised, so that at first its mean is zero in every row.
+    layer-normalised, so that at first its mean is zero in every row. There is no bottleneck: patterns are few.
     """
 
     def __init__(self, num_patterns: int, dim: int) -> None:
         super().__init__()
         self.squeeze = nn.Linear(dim, 1, bias=False)
-        width = max(1, num_patterns // 2)
-        self.first, self.second = nn.Linear(num_patterns, width), nn.Linear(width, num_patterns)
+        self.first, self.second = nn.Linear(num_patterns, num_patterns), nn.Linear(num_patterns, num_patterns)
 
     def forward(self, pattern_BMD: Tensor) -> Tensor:
         """Return the weighed patterns (B, M, D)."""

@@ -16,6 +16,7 @@ from recsys_mtl.bottoms.base import Bottom
 from recsys_mtl.config import ConfigError
 from recsys_mtl.features import FeatureLayout, Features
 from recsys_mtl.layers import MLP, GroupedLinear, GroupedMLP, LayerStyle
+from recsys_mtl.norms import GroupedLayerNorm
 from recsys_mtl.sequences import AttentionConfig, SequenceConfig
 from recsys_mtl.set_attention import Block, Patterns, TokensRead
 from recsys_mtl.tasks import Task
@@ -92,7 +93,9 @@ class APEM(Bottom):
 class Tokens(nn.Module):
     """Every field and every pooled sequence as a token, by a linear map of its own, and several of the dense inputs.
 
-    Maps from one width are one batched matmul. Tokens stand in the order of the widths: they are a set.
+    Each token is normalised, with a scale and a shift of its own. Embeddings start small: without that a token would be
+    its bias, and attention would read the same from every impression. Maps from one width are one batched matmul.
+    Tokens stand in the order of the widths: they are a set.
     """
 
     def __init__(self, layout: FeatureLayout, dim: int, dense_tokens: int) -> None:
@@ -102,8 +105,12 @@ class Tokens(nn.Module):
         self.places = [
             [i for i, other in enumerate(self.widths) if other == width] for width in sorted(set(self.widths))
         ]
-        self.maps = nn.ModuleList(GroupedLinear(len(same), self.widths[same[0]], dim) for same in self.places)
-        self.dense = nn.Linear(layout.num_dense, dense_tokens * dim) if layout.num_dense else None
+        self.maps = nn.ModuleList(
+            GroupedLinear(len(same), self.widths[same[0]], dim, bias=False) for same in self.places
+        )
+        self.dense = nn.Linear(layout.num_dense, dense_tokens * dim, bias=False) if layout.num_dense else None
+        num_tokens = len(self.widths) + (dense_tokens if layout.num_dense else 0)
+        self.norm = GroupedLayerNorm(num_tokens, dim, eps=1e-5)
 
     def forward(self, embedded_BX: Tensor, dense_BC: Tensor) -> Tensor:
         """Return ``token_BND``."""
@@ -112,7 +119,7 @@ class Tokens(nn.Module):
         tokens = [linear(torch.stack([parts[i] for i in same], dim=1)) for linear, same in by_width]
         if self.dense is not None:
             tokens.append(self.dense(dense_BC).view(dense_BC.shape[0], -1, self.dim))
-        return torch.cat(tokens, dim=1)
+        return self.norm(torch.cat(tokens, dim=1))  # type: ignore[no-any-return]
 
 
 class GroupTransformer(nn.Module):

@@ -22,12 +22,10 @@ def tokens() -> Tensor:
     return torch.randn(ROWS, TOKENS, DIM)
 
 
-def random_norms(module: nn.Module) -> None:
-    """Scales and shifts start as 1 and 0, which would hide where they act."""
-    for norm in module.modules():
-        if isinstance(norm, nn.LayerNorm):
-            nn.init.normal_(norm.weight)
-            nn.init.normal_(norm.bias)
+def with_random_weights(module: nn.Module) -> None:
+    """Draw scales, shifts and biases too: they start as 1 and 0, which would hide where they act."""
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.5)
 
 
 def attend(attention: Attention, x_D: Tensor, ys: Sequence[Tensor]) -> Tensor:
@@ -58,6 +56,7 @@ def mab(block: Block, x_D: Tensor, ys: Sequence[Tensor]) -> Tensor:
 @HEADS
 def test_patterns_read_tokens_by_the_textbooks_attention(num_heads: int) -> None:
     attention = PatternsRead(DIM, num_heads)
+    with_random_weights(attention)
     query_MD, token_BND = torch.randn(PATTERNS, DIM), tokens()
     read_BMD = attention(query_MD, token_BND)
     assert read_BMD.shape == (ROWS, PATTERNS, DIM)
@@ -69,6 +68,7 @@ def test_patterns_read_tokens_by_the_textbooks_attention(num_heads: int) -> None
 @HEADS
 def test_tokens_read_patterns_by_the_textbooks_attention(num_heads: int) -> None:
     attention = TokensRead(DIM, num_heads)
+    with_random_weights(attention)
     token_BND, pattern_BMD = tokens(), torch.randn(ROWS, PATTERNS, DIM)
     read_BND = attention(token_BND, pattern_BMD)
     assert read_BND.shape == (ROWS, TOKENS, DIM)
@@ -79,7 +79,7 @@ def test_tokens_read_patterns_by_the_textbooks_attention(num_heads: int) -> None
 
 def test_a_block_is_attention_and_a_linear_map_each_added_and_normalised() -> None:
     block = Block(TokensRead(DIM, 2), DIM)
-    random_norms(block)
+    with_random_weights(block)
     token_BND, pattern_BMD = tokens(), torch.randn(ROWS, PATTERNS, DIM)
     out_BND = block(token_BND, pattern_BMD)
     for b in range(ROWS):
@@ -89,7 +89,7 @@ def test_a_block_is_attention_and_a_linear_map_each_added_and_normalised() -> No
 
 def test_patterns_are_the_inducing_vectors_block_then_excitation() -> None:
     layer = Patterns(PATTERNS, DIM, 2, excitation=True)
-    random_norms(layer)
+    with_random_weights(layer)
     token_BND = tokens()
     pattern_BMD = layer(token_BND)
     for b in range(ROWS):

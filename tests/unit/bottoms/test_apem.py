@@ -52,26 +52,40 @@ def patterns(bottom: APEM, features: Features) -> Tensor:
     return bottom.transformer(bottom.tokens(*inputs(bottom, features)))  # type: ignore[no-any-return]
 
 
+@torch.no_grad()
 def test_every_field_and_sequence_has_a_token_and_numbers_share_some() -> None:
     bottom, features = build(sequences=MeanConfig()), dense.features(ROWS)
+    norm = bottom.tokens.norm
+    nn.init.normal_(norm.weight_KH)
+    nn.init.normal_(norm.bias_KH)
     token_BND = bottom.tokens(*inputs(bottom, features))
     slices = dense.LAYOUT.slices()
     watched, liked = bottom.encoder(features)
     # By width, then in the layout's order: two features have four numbers.
     values = [features.fields_BX[:, slices[name]] for name in ("hour", "item", "user", "author")] + [watched]
     values.insert(2, liked)
-    expected = []
+    weights: list[Tensor] = []
     for linear, members in zip(bottom.tokens.maps, bottom.tokens.places, strict=True):
         assert isinstance(linear, GroupedLinear)
-        assert linear.bias_KO is not None
-        expected += [(linear.weight_IKO[:, k], linear.bias_KO[k]) for k in range(len(members))]
-    assert token_BND.shape == (ROWS, len(values) + 2, 8)
-    for n, (value_BX, (weight, bias)) in enumerate(zip(values, expected, strict=True)):
-        for b in range(ROWS):
-            torch.testing.assert_close(token_BND[b, n], value_BX[b] @ weight + bias)
+        weights += [linear.weight_IKO[:, k] for k in range(len(members))]
     assert bottom.tokens.dense is not None
-    for b in range(ROWS):
-        torch.testing.assert_close(token_BND[b, -2:].flatten(), bottom.tokens.dense(features.dense_BC[b]))
+    weights += [weight_DC.T for weight_DC in bottom.tokens.dense.weight.view(2, 8, -1)]
+    values += [features.dense_BC] * 2
+    assert token_BND.shape == (ROWS, len(values), 8)
+    for n, (value_BX, weight_XD) in enumerate(zip(values, weights, strict=True)):
+        for b in range(ROWS):
+            raw_D = value_BX[b] @ weight_XD
+            deviation_D = raw_D - raw_D.mean()
+            unit_D = deviation_D / (deviation_D.square().mean() + 1e-5).sqrt()
+            torch.testing.assert_close(token_BND[b, n], unit_D * norm.weight_KH[n] + norm.bias_KH[n])
+
+
+def test_small_embeddings_make_patterns_of_each_impression_too() -> None:
+    """Tables start small: a token that was mostly its bias would be read alike from every row."""
+    bottom, features = build(sequences=MeanConfig()), dense.features(64)
+    small = replace(features, fields_BX=features.fields_BX / 20, sequences=tuple(e / 20 for e in features.sequences))
+    spread = [patterns(bottom, given).std(0).mean().item() for given in (features, small)]
+    assert spread[1] > 0.8 * spread[0] > 0.05
 
 
 def test_tokens_of_a_layer_have_read_the_patterns_of_the_one_before() -> None:
