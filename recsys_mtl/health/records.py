@@ -142,7 +142,8 @@ class RowSample:
         if not self.limit:
             return torch.empty(0, dtype=torch.int64, device=device)
         every = max(1, -(-self.total // self.limit))
-        return torch.arange(-(self.first + seen) % every, rows, every, device=device)
+        start = min(-(self.first + seen) % every, rows)
+        return torch.arange(start, rows, every, device=device)
 
 
 class GradientRecord(Record):

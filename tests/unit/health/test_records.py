@@ -1,6 +1,7 @@
 """Records against all weights and outputs kept and averaged at the end."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -66,7 +67,7 @@ def recorded(model: nn.Module, inputs: list[Tensor]) -> dict[str, GateRecord]:
 
 def assert_same(record: GateRecord, weights_BTE: Tensor) -> None:
     assert record.rows == len(weights_BTE)
-    close = {"rtol": 1e-5, "atol": 1e-6}  # a batch is summed in single precision
+    close: Any = {"rtol": 1e-5, "atol": 1e-6}  # a batch is summed in single precision
     torch.testing.assert_close(record.mean_TE, weights_BTE.double().mean(0), **close)
     torch.testing.assert_close(record.std_TE, weights_BTE.double().std(0, correction=0), **close)
     firsts_TE = (weights_BTE == weights_BTE.amax(2, keepdim=True)).double().mean(0)
