@@ -18,9 +18,6 @@ from recsys_mtl.health import Alarm, Gradients, Health, HealthConfig, LayerHealt
 from recsys_mtl.health.report import positive_rates
 from recsys_mtl.training.evaluate import examine
 
-GRADIENT_ROWS = 2048
-"""At least so many rows show how the tasks' gradients agree, even if the run looked at fewer during training."""
-
 
 def run(
     model: str,
@@ -38,7 +35,7 @@ def run(
     """
     opened = open_split(model, data, split, tracking_uri=tracking_uri)
     bundle, config = opened.bundle, thresholds(opened.bundle.manifest)
-    sample = RowSample(max(GRADIENT_ROWS, config.gradient_rows), opened.reader.rows)
+    sample = RowSample(config.last_gradient_rows, opened.reader.rows)
     batches = opened.batches(console)
     bank, record = examine(bundle.model, batches, bundle.manifest.tasks, torch.device("cpu"), sample=sample)
     health = measure(record, positive_rates(bank.compute()))

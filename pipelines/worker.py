@@ -77,7 +77,7 @@ class WorkerProgram:
         step = self._build_step()
 
         def evaluate_valid() -> Metrics:
-            bank, record = self._examine(step, "valid")
+            bank, record = self._examine(step, "valid", self.run.health.gradient_rows)
             metrics = bank.compute()
             if record is not None:
                 listener.on_health("valid", trainer.outcome.steps, measure(record, positive_rates(metrics)))
@@ -87,7 +87,7 @@ class WorkerProgram:
         outcome = trainer.fit()
         calibration = calibrate(self._evaluate(step, "valid"))
         valid = self._evaluate(step, "valid", calibration)
-        test, record = self._examine(step, "test", calibration)
+        test, record = self._examine(step, "test", self.run.health.last_gradient_rows, calibration)
         health = None if record is None else measure(record, positive_rates(test.compute()))
         if health is not None:
             listener.on_health("test", outcome.best_step, health)
@@ -114,14 +114,14 @@ class WorkerProgram:
         return evaluate(step.model, self._eval_reader(split), self.tasks, self.device, calibration)
 
     def _examine(
-        self, step: TrainStep, split: str, calibration: Calibration | None = None
+        self, step: TrainStep, split: str, gradient_rows: int, calibration: Calibration | None = None
     ) -> tuple[MetricBank, HealthRecord | None]:
         """Evaluate, and record health if the run asks for it."""
         if not self.run.health.enabled:
             return self._evaluate(step, split, calibration), None
         everyones = [sum(g.rows for g in mine) for mine in shares(row_groups(self.data, split), self.worker.world)]
         first = sum(everyones[: self.worker.rank])
-        sample = RowSample(self.run.health.gradient_rows, sum(everyones), first)
+        sample = RowSample(gradient_rows, sum(everyones), first)
         return examine(step.model, self._eval_reader(split), self.tasks, self.device, calibration, sample=sample)
 
     def _eval_reader(self, split: str) -> EvalReader:

@@ -11,6 +11,7 @@ from recsys_mtl.config import Config
 from recsys_mtl.health.measures import ExpertHealth, Health, LayerHealth
 
 Share = Annotated[float, Field(ge=0, le=1)]
+LAST_GRADIENT_ROWS = 2048
 Kind = Literal["collapse", "degradation", "underfitting"]
 
 
@@ -30,9 +31,14 @@ class HealthConfig(Config):
     """Degradation: one task has more than this part of what a shared expert gives to all."""
     own_mass: Share = 0.25
     """Underfitting: a task gives its own experts less than this part of what equal weights would give them."""
-    gradient_rows: NonNegativeInt = 512
-    """Rows, spread evenly over the split, whose gradients are compared between tasks; none with 0. Each costs about one
-    pass through experts and heads for each task."""
+    gradient_rows: NonNegativeInt = 256
+    """Rows, spread evenly over the split, whose gradients are compared between tasks at each evaluation; none with 0.
+    Each costs about one pass through experts and heads for each task. The end of a run looks at 2,048 or more."""
+
+    @property
+    def last_gradient_rows(self) -> int:
+        """Rows at the end of a run, where the gradients are looked at once."""
+        return max(LAST_GRADIENT_ROWS, self.gradient_rows) if self.gradient_rows else 0
 
 
 @dataclass(frozen=True)

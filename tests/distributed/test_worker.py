@@ -106,10 +106,16 @@ def assert_same_health(one: dict[tuple[str, int], Health], two: dict[tuple[str, 
     assert one.keys() == two.keys()
     for key, health in one.items():
         assert [layer.name for layer in health.layers] == ["ranker.experts.levels.0", "ranker.experts.levels.1"]
-        assert health.gradients.rows == two[key].gradients.rows == 400  # every second row of 800
+        rows_of_800 = {"valid": 200, "test": 800}  # every fourth row, and all
+        assert health.gradients.rows == two[key].gradients.rows == rows_of_800[key[0]]
         for rows in (expert_rows, reader_rows):
             for mine, theirs in zip(rows(health), rows(two[key]), strict=True):
-                assert mine == pytest.approx(theirs, rel=2e-2, abs=2e-3, nan_ok=True)
+                assert mine.keys() == theirs.keys()
+                for name, value in mine.items():
+                    if isinstance(value, float):
+                        assert theirs[name] == pytest.approx(value, rel=2e-2, abs=2e-3, nan_ok=True), name
+                    elif name != "heaviest_reader":  # a hair may decide who that is
+                        assert theirs[name] == value
         for pair, cosine in health.gradients.pairs.items():
             assert two[key].gradients.pairs[pair] == pytest.approx(cosine, abs=2e-2)
 

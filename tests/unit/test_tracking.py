@@ -321,9 +321,7 @@ def test_mlflow_shows_the_tables_of_a_run(tracking: TrackingConfig, run: Run) ->
     assert {"path": "health/one.json", "type": "table"} in shown
     assert {"path": "health/two.json", "type": "table"} in shown
     assert len({table["path"] for table in shown}) == len(shown)
-    wanted = (
-        'tags.mlflow.loggedArtifacts LIKE \'%"path"%:%"health/two.json",%"type"%:%"table"%\''
-    )
+    wanted = 'tags.mlflow.loggedArtifacts LIKE \'%"path"%:%"health/two.json",%"type"%:%"table"%\''
     experiment = run.client.get_run(run.run_id).info.experiment_id
     assert [found.info.run_id for found in run.client.search_runs([experiment], wanted)] == [run.run_id]
     assert stored(run, "health/two.json") == [{"split": "valid", "step": 1, "x": 1.5}]
