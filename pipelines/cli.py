@@ -188,6 +188,26 @@ def compare_command(
     run(models, console, config, data=data, json_file=json_file, tracking_uri=tracking_uri, log=log)
 
 
+@app.command("experts")
+@user_errors
+def experts_command(
+    model: Annotated[
+        str, typer.Argument(help="models:/NAME@alias, models:/NAME/VERSION, runs:/ID/bundle or a directory.")
+    ],
+    data: Annotated[Path, typer.Option(help="A prepared data set with the model's specification.")],
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "valid",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything to this file, too.")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server or database; the default of `train`.")] = None,
+) -> None:
+    """Show how a model's experts are doing: collapse, degradation, underfitting, and conflicts between tasks."""
+    from pipelines.quiet import quiet
+
+    quiet()
+    from pipelines.experts import run
+
+    run(model, data, split, console, json_file=json_file, tracking_uri=tracking_uri)
+
+
 @app.command("promote")
 @user_errors
 def promote_command(

@@ -17,6 +17,8 @@ from pipelines.run import TrainRun
 from pipelines.worker import WorkerProgram, make_bundle
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
+from recsys_mtl.health import Health, HealthConfig, alarms
+from recsys_mtl.health.report import charts, tables, tags
 from recsys_mtl.tracking import MetricLog
 from recsys_mtl.training.loop import Metrics, Progress
 
@@ -43,7 +45,7 @@ def _work(config: dict[str, Any]) -> None:
     program = WorkerProgram(run, worker, ray.train.torch.get_device())
     first = worker.rank == 0
     with MetricLog(run.tracking.absolute_uri, config["run_id"]) if first else nullcontext() as log:
-        trained = program.train(Reporter(log, config["box"]) if log else Silence())
+        trained = program.train(Reporter(log, config["box"], run.health) if log else Silence())
         if log:
             with tempfile.TemporaryDirectory() as directory:
                 make_bundle(run, trained, Path(directory), run_id=config["run_id"])
@@ -64,12 +66,15 @@ class Silence:
     def on_evaluation(self, step: int, metrics: Metrics, best: bool) -> None:
         """Say nothing."""
 
+    def on_health(self, split: str, step: int, health: Health) -> None:
+        """Say nothing."""
+
 
 class Reporter:
-    """Listener of the first worker: metrics to MLflow, events to the driver."""
+    """Listener of the first worker: metrics and health to MLflow, events to the driver."""
 
-    def __init__(self, log: MetricLog, box: Any) -> None:
-        self.log, self.box = log, box
+    def __init__(self, log: MetricLog, box: Any, health: HealthConfig) -> None:
+        self.log, self.box, self.health = log, box, health
         self.sent = 0.0
 
     def on_step(self, progress: Progress) -> None:
@@ -88,6 +93,15 @@ class Reporter:
         """Report the metrics."""
         self.log.log(step, flat("valid", metrics))
         self.box.put.remote(Event("evaluation", step, metrics=metrics, best=best))
+
+    def on_health(self, split: str, step: int, health: Health) -> None:
+        """Report charts of the validation split; of every split the tables, and tags that speak of the last one."""
+        found = alarms(health, self.health)
+        if split == "valid":
+            self.log.log(step, charts(health, self.health))
+        for path, rows in tables(health, found, split=split, step=step).items():
+            self.log.log_rows(path, rows, key=("split", "step"))
+        self.log.tag(tags(health, found))
 
 
 def flat(split: str, metrics: Metrics) -> dict[str, float]:

@@ -6,6 +6,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from recsys_mtl.config import Config
 from recsys_mtl.data.reader import ReaderConfig
+from recsys_mtl.health import HealthConfig
 from recsys_mtl.model import ModelConfig
 from recsys_mtl.objectives.losses import ObjectiveConfig
 from recsys_mtl.registry import RegistryConfig
@@ -55,6 +56,7 @@ class TrainRun(Config):
     optim: OptimConfig = OptimConfig()
     trainer: TrainerConfig = TrainerConfig()
     cluster: ClusterConfig = ClusterConfig()
+    health: HealthConfig = HealthConfig()
     tracking: TrackingConfig = TrackingConfig()
     registry: RegistryConfig = RegistryConfig()
     run_name: str | None = None

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -13,17 +14,17 @@ from recsys_mtl.calibration import Calibration, fit_platt
 from recsys_mtl.card import CardFacts, model_card
 from recsys_mtl.data.batch import BatchLayout
 from recsys_mtl.data.encode import Encoder
-from recsys_mtl.data.reader import EvalReader, TrainReader, Worker
+from recsys_mtl.data.reader import EvalReader, TrainReader, Worker, shares
 from recsys_mtl.data.shards import row_groups
 from recsys_mtl.data.spec import Spec
-from recsys_mtl.gates import GateRecord, record_gates
+from recsys_mtl.health import Health, HealthRecord, RowSample, alarms, measure
+from recsys_mtl.health.report import positive_rates
 from recsys_mtl.metrics.bank import MetricBank
-from recsys_mtl.metrics.reduction import sum_over_workers_
 from recsys_mtl.objectives.losses import Objective
 from recsys_mtl.tasks import Task
 from recsys_mtl.tracking.store import hide_passwords
-from recsys_mtl.training.evaluate import evaluate
-from recsys_mtl.training.loop import Listener, Outcome, Trainer
+from recsys_mtl.training.evaluate import evaluate, examine
+from recsys_mtl.training.loop import Listener, Metrics, Outcome, Trainer
 from recsys_mtl.training.sharding import gather_weights, initialise_tables, shard
 from recsys_mtl.training.step import TrainStep
 
@@ -37,11 +38,20 @@ class Trained:
     """Fitted on validation; both banks measure calibrated scores, as they are served."""
     valid: MetricBank
     test: MetricBank
-    gates: tuple[GateRecord, ...]
-    """Of the test split."""
+    record: HealthRecord | None
+    """Of the test split; nothing where the run measures no health."""
+    health: Health | None
+    """What the record says."""
     weights: Mapping[str, torch.Tensor]
     tasks: tuple[Task, ...]
     spec: Spec
+
+
+class RunListener(Listener, Protocol):
+    """Who wants to know of experts, too."""
+
+    def on_health(self, split: str, step: int, health: Health) -> None:
+        """Hear how experts are doing, before the metrics of the same evaluation."""
 
 
 class WorkerProgram:
@@ -62,19 +72,27 @@ class WorkerProgram:
             worker=worker,
         )
 
-    def train(self, listener: Listener) -> Trained:
+    def train(self, listener: RunListener) -> Trained:
         """Train, evaluate the best weights on both held-out splits, and gather them. A collective."""
         step = self._build_step()
-        outcome = Trainer(
-            self.run.trainer, step, self.reader, lambda: self._evaluate(step, "valid").compute(), listener
-        ).fit()
+
+        def evaluate_valid() -> Metrics:
+            bank, record = self._examine(step, "valid", self.run.health.gradient_rows)
+            metrics = bank.compute()
+            if record is not None:
+                listener.on_health("valid", trainer.outcome.steps, measure(record, positive_rates(metrics)))
+            return metrics
+
+        trainer = Trainer(self.run.trainer, step, self.reader, evaluate_valid, listener)
+        outcome = trainer.fit()
         calibration = calibrate(self._evaluate(step, "valid"))
         valid = self._evaluate(step, "valid", calibration)
-        with record_gates(step.model) as gates:
-            test = self._evaluate(step, "test", calibration)
-        sum_over_workers_([tensor for gate in gates for tensor in gate.state().values()])
+        test, record = self._examine(step, "test", self.run.health.last_gradient_rows, calibration)
+        health = None if record is None else measure(record, positive_rates(test.compute()))
+        if health is not None:
+            listener.on_health("test", outcome.best_step, health)
         weights = gather_weights(step.model)
-        return Trained(outcome, calibration, valid, test, gates, weights, self.tasks, self.spec)
+        return Trained(outcome, calibration, valid, test, record, health, weights, self.tasks, self.spec)
 
     def _build_step(self) -> TrainStep:
         torch.manual_seed(self.run.seed)
@@ -93,9 +111,22 @@ class WorkerProgram:
         return self.run.objective.build(self.tasks, calibrator=calibrator).to(self.device)
 
     def _evaluate(self, step: TrainStep, split: str, calibration: Calibration | None = None) -> MetricBank:
+        return evaluate(step.model, self._eval_reader(split), self.tasks, self.device, calibration)
+
+    def _examine(
+        self, step: TrainStep, split: str, gradient_rows: int, calibration: Calibration | None = None
+    ) -> tuple[MetricBank, HealthRecord | None]:
+        """Evaluate, and record health if the run asks for it."""
+        if not self.run.health.enabled:
+            return self._evaluate(step, split, calibration), None
+        everyones = [sum(g.rows for g in mine) for mine in shares(row_groups(self.data, split), self.worker.world)]
+        first = sum(everyones[: self.worker.rank])
+        sample = RowSample(gradient_rows, sum(everyones), first)
+        return examine(step.model, self._eval_reader(split), self.tasks, self.device, calibration, sample=sample)
+
+    def _eval_reader(self, split: str) -> EvalReader:
         batch_size = self.run.trainer.eval_batch_size
-        reader = EvalReader(row_groups(self.data, split), self.layout, batch_size=batch_size, worker=self.worker)
-        return evaluate(step.model, reader, self.tasks, self.device, calibration)
+        return EvalReader(row_groups(self.data, split), self.layout, batch_size=batch_size, worker=self.worker)
 
 
 def make_bundle(run: TrainRun, trained: Trained, directory: Path, *, run_id: str) -> None:
@@ -115,6 +146,7 @@ def make_bundle(run: TrainRun, trained: Trained, directory: Path, *, run_id: str
         calibration=calibration.model_dump(mode="json"),
         metrics=metrics,
         calibrated=True,
+        health=None if trained.health is None else [a.text for a in alarms(trained.health, run.health)],
     )
     card = model_card(run.registry.name, facts)
     write_bundle(directory, trained.weights, manifest, data=data, calibration=calibration, metrics=metrics, card=card)

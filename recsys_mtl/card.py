@@ -39,6 +39,8 @@ class CardFacts:
     """By split and task, measured on the bundle's weights; the last split is the one to judge by."""
     calibrated: bool = False
     """Whether the metrics are those of calibrated probabilities, as they are served."""
+    health: Sequence[str] | None = None
+    """What is wrong with the experts, measured on the last split; nothing if it was not measured."""
 
 
 def model_card(name: str, facts: CardFacts) -> str:
@@ -50,6 +52,7 @@ def model_card(name: str, facts: CardFacts) -> str:
         "Architecture": _architecture(facts),
         "Quality": [block for split in facts.metrics for block in _quality(facts, split)],
         "Calibration": _calibration(facts),
+        **({} if facts.health is None else {"Expert health": [_health(facts.health)]}),
         "Limits": ["\n".join(f"- {limit}" for limit in _limits(facts))],
         "Serving": [_serving(name)],
     }
@@ -127,6 +130,12 @@ def _measured(
         if task["kind"] == kind
     ]
     return [_table(("task", *counts, *columns), rows)] if rows else []
+
+
+def _health(alarms: Sequence[str]) -> str:
+    if not alarms:
+        return "Nothing alarming: no expert collapsed, degraded or underfitted."
+    return "\n".join(f"- {alarm}" for alarm in alarms)
 
 
 def _limits(facts: CardFacts) -> Iterable[str]:

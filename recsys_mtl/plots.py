@@ -120,7 +120,6 @@ def gate_figure(
     figure = _figure(max(4.5, 0.86 * len(names) + 2.6), 0.58 * len(readers) + 1.9)
     axes = figure.add_subplot()
     highest = max(float(np.nanmax(mean)), 1e-9)
-    axes.set_facecolor("#f4f4f4")
     image = axes.pcolormesh(mean, cmap="Blues", vmin=0, vmax=highest, edgecolors="white", linewidth=2)
     for (row, column), value in np.ndenumerate(mean):
         if not np.isnan(value):
@@ -128,14 +127,33 @@ def gate_figure(
             axes.text(column + 0.5, row + 0.42, f"{value:.2f}", ha="center", va="center", color=color, fontsize=9)
             spread = f"±{std[row, column]:.2f}"
             axes.text(column + 0.5, row + 0.74, spread, ha="center", va="center", color=color, fontsize=7)
-    axes.set_xticks(np.arange(len(names)) + 0.5, names, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(np.arange(len(readers)) + 0.5, readers)
+    _label_cells(axes, rows=readers, columns=names, title=title)
+    figure.colorbar(image, label="mean weight (± sd over rows)", fraction=0.04).outline.set_visible(False)
+    return figure
+
+
+def cosine_figure(cosine_TT: Floats, *, names: Sequence[str], title: str = "Cosines") -> Figure:
+    """Draw cosines between every two of T vectors; a cell stays blank where one of them is zero."""
+    figure = _figure(max(4.5, 0.66 * len(names) + 2.8), max(3.4, 0.5 * len(names) + 1.9))
+    axes = figure.add_subplot()
+    image = axes.pcolormesh(cosine_TT, cmap="RdBu", vmin=-1, vmax=1, edgecolors="white", linewidth=2)
+    for (row, column), value in np.ndenumerate(cosine_TT):
+        if not np.isnan(value):
+            color = "white" if abs(value) > 0.6 else "#222222"
+            axes.text(column + 0.5, row + 0.5, f"{value:+.2f}", ha="center", va="center", color=color, fontsize=8)
+    _label_cells(axes, rows=names, columns=names, title=title)
+    figure.colorbar(image, label="cosine", fraction=0.04).outline.set_visible(False)
+    return figure
+
+
+def _label_cells(axes: Axes, *, rows: Sequence[str], columns: Sequence[str], title: str) -> None:
+    axes.set_facecolor("#f4f4f4")
+    axes.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
     axes.tick_params(length=0)
     axes.invert_yaxis()
     axes.spines[:].set_visible(False)
     axes.set_title(title)
-    figure.colorbar(image, label="mean weight (± sd over rows)", fraction=0.04).outline.set_visible(False)
-    return figure
 
 
 def wilson_interval(rate: Floats, rows: Floats) -> tuple[Floats, Floats]:

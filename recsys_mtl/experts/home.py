@@ -4,6 +4,8 @@ The paper's full text was not available: this is a reconstruction from its abstr
 reproduction closest to it. Sizes are ours.
 """
 
+from collections.abc import Iterator
+from itertools import count
 from typing import Annotated, Literal
 
 import torch
@@ -17,6 +19,8 @@ from recsys_mtl.tasks import Task, task_groups
 
 Layers = tuple[Literal["meta", "task"], ...]
 SHARED = ("shared",)
+Expert = tuple[int, str]
+"""Place in the pool of a layer's experts, and name."""
 
 
 class HoMEConfig(LayerStyle):
@@ -90,18 +94,18 @@ class MetaLayer(nn.Module):
 
     def __init__(self, config: HoMEConfig, in_dim: int, groups: tuple[str, ...]) -> None:
         super().__init__()
-        own, shared = _names(groups, config.group_experts), _names(SHARED, config.shared_experts)
+        own, shared = _experts((groups, config.group_experts), (SHARED, config.shared_experts))
         pool = sum(own + shared, ())
         choices = tuple(mine + shared[0] if config.mask else pool for mine in own)
         self.group_views = _feature_gate(config, "meta", len(groups), in_dim)
         self.shared_views = _feature_gate(config, "meta", 1, in_dim)
-        self.group_bank = ExpertBank(own, in_dim, config.hidden, config)
-        self.shared_bank = ExpertBank(shared, in_dim, config.hidden, config)
-        self.group_gate = Gate(in_dim, groups, choices, dropout=config.gate_dropout)
-        self.shared_gate = Gate(in_dim, SHARED, (pool,), dropout=config.gate_dropout)
+        self.group_bank = ExpertBank(_names(own), in_dim, config.hidden, config)
+        self.shared_bank = ExpertBank(_names(shared), in_dim, config.hidden, config)
+        self.group_gate = Gate(in_dim, groups, _names(choices), dropout=config.gate_dropout)
+        self.shared_gate = Gate(in_dim, SHARED, _names((pool,)), dropout=config.gate_dropout)
         self.group_self = _self_gate(config, "meta", len(groups), in_dim, config.group_experts)
         self.shared_self = _self_gate(config, "meta", 1, in_dim, config.shared_experts)
-        self.register_buffer("choice_CE", _places(choices, pool), persistent=False)
+        self.register_buffer("choice_CE", _places(choices), persistent=False)
 
     def forward(self, v_BGR: Tensor, shared_B1R: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``z_BCH`` of the groups and ``z_B1H`` of the shared part; ``G`` is 1 or the number of groups."""
@@ -122,18 +126,21 @@ class TaskLayer(nn.Module):
         """``tasks`` gives each task's group."""
         super().__init__()
         width, bank = config.hidden[-1], (config.hidden[-1], config.hidden, config)
-        own, of_group = _names(tuple(tasks), config.task_experts), _names(groups, config.group_experts)
-        shared = _names(SHARED, config.shared_experts)
+        own, of_group, shared = _experts(
+            (tuple(tasks), config.task_experts), (groups, config.group_experts), (SHARED, config.shared_experts)
+        )
         pool = sum(own + of_group + shared, ())
         seen = zip(own, (of_group[groups.index(group)] for group in tasks.values()), strict=True)
         choices = tuple(mine + ours + shared[0] if config.mask else pool for mine, ours in seen)
         self.own_views = _feature_gate(config, "task", len(tasks), width)
         self.group_views = _feature_gate(config, "task", len(groups), width)
         self.shared_views = _feature_gate(config, "task", 1, width)
-        self.own_bank, self.group_bank, self.shared_bank = (ExpertBank(n, *bank) for n in (own, of_group, shared))
-        self.gate = Gate(2 * width, tuple(tasks), choices, dropout=config.gate_dropout)
+        self.own_bank, self.group_bank, self.shared_bank = (
+            ExpertBank(_names(experts), *bank) for experts in (own, of_group, shared)
+        )
+        self.gate = Gate(2 * width, tuple(tasks), _names(choices), dropout=config.gate_dropout)
         self.own_self = _self_gate(config, "task", len(tasks), width, config.task_experts)
-        self.register_buffer("choice_TE", _places(choices, pool), persistent=False)
+        self.register_buffer("choice_TE", _places(choices), persistent=False)
 
     def forward(self, z_BCH: Tensor, shared_B1H: Tensor, group_T: Tensor) -> Tensor:
         """Return ``h_BTH``; ``group_T`` is the place of each task's group."""
@@ -205,13 +212,22 @@ def _self_gate(
     return SelfGate(num_groups, in_dim, num_experts) if layer in config.self_gates else Nothing()
 
 
-def _names(owners: tuple[str, ...], experts: int) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(f"{owner} {i}" for i in range(experts)) for owner in owners)
+def _experts(*kinds: tuple[tuple[str, ...], int]) -> Iterator[tuple[tuple[Expert, ...], ...]]:
+    """Make the experts of each kind, of which every owner has a number, and place all of them in one pool.
+
+    A task, a group and the shared part may have the same name: places tell their experts apart.
+    """
+    place = count()
+    for owners, number in kinds:
+        yield tuple(tuple((next(place), f"{owner} {i}") for i in range(number)) for owner in owners)
 
 
-def _places(choices: tuple[tuple[str, ...], ...], pool: tuple[str, ...]) -> Tensor:
-    """Where the experts of each choice are in the pool."""
-    return torch.tensor([[pool.index(name) for name in choice] for choice in choices])
+def _names(choices: tuple[tuple[Expert, ...], ...]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(name for _, name in choice) for choice in choices)
+
+
+def _places(choices: tuple[tuple[Expert, ...], ...]) -> Tensor:
+    return torch.tensor([[place for place, _ in choice] for choice in choices])
 
 
 def _mix(weights_BKE: Tensor, choice_KE: Tensor, pool_BPH: Tensor) -> Tensor:

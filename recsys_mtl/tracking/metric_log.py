@@ -1,4 +1,4 @@
-"""Metrics of a run on their way from a worker to MLflow."""
+"""Metrics and tables of a run on their way from a worker to MLflow."""
 
 import logging
 import math
@@ -9,13 +9,18 @@ from types import TracebackType
 from typing import Self
 
 from recsys_mtl.tracking.client import RunHandle, connect
+from recsys_mtl.tracking.errands import Errands
 from recsys_mtl.tracking.outbox import Outbox, Point
+from recsys_mtl.tracking.tables import Row, Table
 
 logger = logging.getLogger(__name__)
 
+TAG_LENGTH = 5000
+"""Longest tag that every version of MLflow's databases keeps."""
+
 
 class MetricLog(RunHandle):
-    """Metrics of a run by global step, from the one worker that reports them.
+    """Metrics of a run by global step, and tables, from the one worker that reports them.
 
     A step that a metric already has, from before a crash, is not logged again. Values are sent in the background;
     closing waits for them.
@@ -28,6 +33,8 @@ class MetricLog(RunHandle):
         self._old = set(self.client.get_run(run_id).data.metrics)
         self._seen: dict[str, set[int]] = {}
         self._outbox = Outbox(self._send, every_seconds=flush_seconds)
+        self._tables: dict[str, Table] = {}
+        self._errands = Errands()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log values at a global step, such as ``{"valid/is_click/auc": 0.71}``."""
@@ -40,6 +47,21 @@ class MetricLog(RunHandle):
                 if math.isfinite(value) and self._is_new(key, step)
             ]
         )
+
+    def log_rows(self, path: str, rows: Sequence[Row], *, key: tuple[str, ...]) -> None:
+        """Add rows to a table, which the run's page shows; ``key`` names the columns that tell measurements apart.
+
+        A measurement that the table has, from before a crash, is replaced.
+        """
+        if rows:
+            table = self._tables.setdefault(path, Table(self, path, key))
+            table.add(rows)
+            self._errands.put(path, table.write)
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Set tags in the background; a text that is too long for MLflow is cut."""
+        cut = {name: text if len(text) <= TAG_LENGTH else text[: TAG_LENGTH - 1] + "…" for name, text in tags.items()}
+        self._errands.put(",".join(sorted(cut)), lambda: self.set_tags(cut))
 
     def _is_new(self, key: str, step: int) -> bool:
         if key not in self._seen:
@@ -61,7 +83,10 @@ class MetricLog(RunHandle):
         Raises:
             MlflowException: the tracking server did not take it.
         """
-        self._outbox.close()
+        try:
+            self._outbox.close()
+        finally:
+            self._errands.close()
         if self.skipped:
             lines = [f"{key}: {count}" for key, count in sorted(self.skipped.items())]
             self.set_tags({"metrics_not_finite": "\n".join(lines)})

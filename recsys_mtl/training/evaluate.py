@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from recsys_mtl.calibration import Calibration, predictions
 from recsys_mtl.data.batch import Batch
+from recsys_mtl.health import HealthRecord, Recorder, RowSample
 from recsys_mtl.metrics.bank import MetricBank
 from recsys_mtl.objectives.losses import LabelRules
 from recsys_mtl.tasks import BinaryTask, Task
@@ -18,14 +19,21 @@ def evaluate(
     tasks: tuple[Task, ...],
     device: torch.device,
     calibration: Calibration | None = None,
+    *,
+    recorder: Recorder | None = None,
 ) -> MetricBank:
-    """Score this worker's batches; return the metrics' state summed over workers. A collective."""
+    """Score this worker's batches; return the metrics' state summed over workers. A collective.
+
+    A ``recorder`` that watches the model hears of each batch before it passes.
+    """
     bank = MetricBank(tasks)
     rules = LabelRules(tasks)
     was_training = model.training
     model.eval()
     with torch.no_grad():
         for batch in batches:
+            if recorder is not None:
+                recorder.expect(batch)
             logits_BT = model(batch.to(device)).cpu()
             labels_BT = rules(batch.labels_BT.cpu())
             if labels_BT.isfinite().any():  # the stand-in batch of a worker without rows has none, and no group either
@@ -33,6 +41,22 @@ def evaluate(
     model.train(was_training)
     bank.reduce_()
     return bank
+
+
+def examine(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    tasks: tuple[Task, ...],
+    device: torch.device,
+    calibration: Calibration | None = None,
+    *,
+    sample: RowSample,
+) -> tuple[MetricBank, HealthRecord]:
+    """Evaluate, and record experts, gates and, on a sample of the rows, gradients of all workers. A collective."""
+    with Recorder(model, tasks, sample) as recorder:
+        bank = evaluate(model, batches, tasks, device, calibration, recorder=recorder)
+    recorder.record.reduce_()
+    return bank, recorder.record
 
 
 def scores(logits_BT: Tensor, tasks: tuple[Task, ...], calibration: Calibration | None = None) -> Tensor:

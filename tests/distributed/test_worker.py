@@ -11,6 +11,8 @@ from pipelines.worker import Trained, WorkerProgram, make_bundle
 from recsys_mtl.bundle import Bundle
 from recsys_mtl.config import validate
 from recsys_mtl.data.reader import Worker
+from recsys_mtl.health import Health
+from recsys_mtl.health.report import expert_rows, reader_rows
 from recsys_mtl.training.loop import Metrics, Progress
 from serving.golden import verify
 from serving.scorer import Scorer
@@ -27,6 +29,7 @@ class Notes:
         self.losses: list[float] = []
         self.steps: list[int] = []
         self.best: list[bool] = []
+        self.health: dict[tuple[str, int], Health] = {}
 
     def on_step(self, progress: Progress) -> None:
         self.steps.append(progress.step)
@@ -36,6 +39,9 @@ class Notes:
         assert set(metrics) == set(builders.TASKS)
         assert step == self.steps[-1]
         self.best.append(best)
+
+    def on_health(self, split: str, step: int, health: Health) -> None:
+        self.health[split, step] = health
 
 
 def make_run(data: Path, **trainer: Any) -> TrainRun:
@@ -77,6 +83,7 @@ def do(tmp_path: Path, world: int, name: str, **trainer: Any) -> dict[str, Any]:
     first, *others = run_workers(world, directory, work, make_run(data, **trainer), directory)
     for other in others:
         assert same(first["test"], other["test"])
+        assert str(first["notes"].health) == str(other["notes"].health)  # as text, NaN is NaN
     return first  # type: ignore[no-any-return]
 
 
@@ -91,6 +98,26 @@ def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     assert one["steps"] == two["steps"] == 39
     for name, weight in one["weights"].items():
         torch.testing.assert_close(two["weights"][name], weight, rtol=1e-2, atol=1e-4, msg=name)
+    assert_same_health(one["notes"].health, two["notes"].health)
+
+
+def assert_same_health(one: dict[tuple[str, int], Health], two: dict[tuple[str, int], Health]) -> None:
+    assert [split for split, _ in one] == ["valid"] * 3 + ["test"]
+    assert one.keys() == two.keys()
+    for key, health in one.items():
+        assert [layer.name for layer in health.layers] == ["ranker.experts.levels.0", "ranker.experts.levels.1"]
+        rows_of_800 = {"valid": 200, "test": 800}  # every fourth row, and all
+        assert health.gradients.rows == two[key].gradients.rows == rows_of_800[key[0]]
+        for rows in (expert_rows, reader_rows):
+            for mine, theirs in zip(rows(health), rows(two[key]), strict=True):
+                assert mine.keys() == theirs.keys()
+                for name, value in mine.items():
+                    if isinstance(value, float):
+                        assert theirs[name] == pytest.approx(value, rel=2e-2, abs=2e-3, nan_ok=True), name
+                    elif name != "heaviest_reader":  # a hair may decide who that is
+                        assert theirs[name] == value
+        for pair, cosine in health.gradients.pairs.items():
+            assert two[key].gradients.pairs[pair] == pytest.approx(cosine, abs=2e-2)
 
 
 def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from recsys_mtl.config import load
 from tests import builders
 
 CONFIGS = Path("pipelines/configs")
-COMMANDS = ("prepare", "train", "schema", "evaluate", "promote", "serve", "doctor")
+COMMANDS = ("prepare", "train", "schema", "evaluate", "compare", "experts", "promote", "serve", "doctor")
 
 
 def invoke(*arguments: str) -> Result:
@@ -118,6 +118,53 @@ def test_evaluate_writes_strict_json(data: Path, tmp_path: Path) -> None:
         stats["click"]["known"],
         stats["click"]["positives"],
     )
+
+
+def test_experts_shows_health_and_writes_strict_json(data: Path, tmp_path: Path) -> None:
+    builders.bundle(tmp_path / "bundle", data)
+    target = tmp_path / "health.json"
+    result = invoke("experts", str(tmp_path / "bundle"), "--data", str(data), "--json", str(target))
+    assert result.exit_code == 0, result.output
+    for text in (
+        "ranker.experts.levels.0: experts, scale ratio",
+        "levels.1: mean gate weights",
+        "shared 1",
+        "own mass",
+    ):
+        assert text in result.output
+    assert "cosine of the tasks' gradients at the representation, 60 rows" in result.output
+    health = json.loads(target.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert [layer["name"] for layer in health["layers"]] == ["ranker.experts.levels.0", "ranker.experts.levels.1"]
+    assert len(health["gradients"]["cosines"]) == len(builders.TASKS)
+    for alarm in health["alarms"]:
+        assert f"{alarm['kind']}: {alarm['text']}" in result.output
+    assert ("health: ok" in result.output) == (not health["alarms"])
+
+
+def test_experts_alarms_by_the_thresholds_of_the_model_s_run(data: Path, tmp_path: Path) -> None:
+    builders.bundle(tmp_path / "bundle", data)
+    manifest = tmp_path / "bundle" / "model.yaml"
+    tree = yaml.safe_load(manifest.read_text())
+    limits = {"scale_ratio": 1, "zero_ratio": 1, "occupancy": 1, "own_mass": 0, "dead_weight": 0}
+    manifest.write_text(yaml.safe_dump(tree | {"run": {"health": limits}}))
+    lines = invoke("experts", str(tmp_path / "bundle"), "--data", str(data)).output.splitlines()
+    alarms = [line for line in lines if line.startswith(("collapse:", "degradation:", "underfitting:"))]
+    assert len(alarms) == 2  # two levels, whose experts are never exactly as loud as each other
+    assert all("times as much as" in line and line.endswith("more than 1 times") for line in alarms)
+
+
+def test_experts_of_a_model_without_any_still_compares_gradients(data: Path, tmp_path: Path) -> None:
+    builders.bundle(tmp_path / "bundle", data, model={"experts": {"kind": "direct"}})
+    result = invoke("experts", str(tmp_path / "bundle"), "--data", str(data), "--split", "test")
+    assert result.exit_code == 0, result.output
+    assert "This model has no experts." in result.output
+    assert "cosine of the tasks' gradients" in result.output
+    assert "health: ok" not in result.output
+
+
+def test_experts_refuses_a_split_that_does_not_exist(data: Path, tmp_path: Path) -> None:
+    (line,) = refused("experts", str(tmp_path), "--data", str(data), "--split", "tomorrow")
+    assert line == "--split: 'tomorrow' is not one of train, valid, test"
 
 
 def test_the_schema_accepts_what_the_program_accepts(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """A training run on a real local Ray cluster with two workers, tracked in a real MLflow store."""
 
 import io
+import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,31 @@ def test_pictures_and_bundle_are_among_the_run_s_files(world: World) -> None:
     assert wanted | {"bundle/MODEL_CARD.md", "bundle/fusion.yaml", "bundle/calibration.json"} <= files
     assert sum(path.startswith("plots/gates/") for path in files) == 3  # two levels, and the shared gate of the first
     assert not [path for path in files if path.endswith((".pkl", ".pt", ".pth"))]
+
+
+def test_expert_health_is_among_charts_tables_and_tags(world: World) -> None:
+    client = connect(world.uri)
+    run = client.get_run(world.finished.run_id)
+    steps = [
+        p.step for p in client.get_metric_history(world.finished.run_id, "health/ranker.experts.levels.0/scale_ratio")
+    ]
+    assert steps == [10, 14]
+    assert "health/gradient_cosine/min" in run.data.metrics
+    assert "health/ranker.experts.levels.1/occupancy/shared 1" in run.data.metrics
+    file = client.download_artifacts(run.info.run_id, "health/experts.json", str(world.data.parent))
+    table = json.loads(Path(file).read_text())
+    split, step = (table["columns"].index(name) for name in ("split", "step"))
+    measured = Counter((row[split], row[step]) for row in table["data"])
+    best = int(world.finished.outcome["best_step"])
+    assert measured == {("valid", 10): 16, ("valid", 14): 16, ("test", best): 16}  # two levels of 3 · 2 + 2
+    shown = {table["path"] for table in json.loads(run.data.tags["mlflow.loggedArtifacts"])}
+    assert {"health/experts.json", "health/readers.json", "health/gradients.json"} <= shown
+    kinds = {"ok", "collapse", "degradation", "underfitting"}
+    assert set(run.data.tags["health"].split(", ")) <= kinds
+    card = (bundle_of(world) / "MODEL_CARD.md").read_text()
+    for alarm in run.data.tags["health.alarms"].splitlines():
+        assert alarm == "none" or f"- {alarm}\n" in card
+    assert "plots/gradient_cosines.png" in {file.path for file in client.list_artifacts(run.info.run_id, "plots")}
 
 
 def test_it_is_registered_as_challenger(world: World) -> None:

@@ -108,6 +108,13 @@ def test_card_says_whether_calibration_was_measured_as_served() -> None:
     assert "On test, as served:" in model_card("m", replace(FACTS, calibration={"tasks": {}}))
 
 
+def test_expert_health_is_in_the_card_if_it_was_measured() -> None:
+    assert "Expert health" not in model_card("m", FACTS)
+    assert "## Expert health\n\nNothing alarming" in model_card("m", replace(FACTS, health=[]))
+    card = model_card("m", replace(FACTS, health=["experts: one is dead", "experts: one is loud"]))
+    assert "## Expert health\n\n- experts: one is dead\n- experts: one is loud\n\n## Limits" in card
+
+
 def test_limits_follow_from_the_numbers() -> None:
     limits = model_card("recsys-mtl", FACTS).split("## Limits\n")[1].split("## Serving")[0]
     assert re.findall(r"^- (`.*|3.*)$", limits, re.MULTILINE) == [

@@ -76,6 +76,17 @@ def test_gates_show_means_with_deviation_and_no_access_as_blank(tmp_path: Path) 
     assert rendered(figure, tmp_path).std() > 0.05
 
 
+def test_cosines_are_coloured_around_zero_and_undefined_ones_are_blank(tmp_path: Path) -> None:
+    cosines = np.array([[1.0, -0.25, np.nan], [-0.25, 1.0, np.nan], [np.nan, np.nan, np.nan]])
+    figure = plots.cosine_figure(cosines, names=("a", "b", "never"), title="Conflicts")
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "never"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "never"]
+    assert texts(figure) == ["+1.00", "-0.25", "-0.25", "+1.00"]
+    assert axes.collections[0].get_clim() == (-1, 1)
+    assert rendered(figure, tmp_path).std() > 0.05
+
+
 @pytest.mark.parametrize(("positives", "rows"), [(0, 10), (1, 10), (40, 100), (10, 10)])
 def test_wilson_interval_bounds_the_rates_that_a_score_test_accepts(positives: int, rows: int) -> None:
     low, high = (side[0] for side in plots.wilson_interval(np.array([positives / rows]), np.array([float(rows)])))

@@ -1,14 +1,17 @@
 import ast
+import json
 import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ from mlflow.exceptions import MlflowException
 
 from recsys_mtl.config import ConfigError, load
 from recsys_mtl.tracking import MetricLog, Run, TrackingConfig, connect, find_unfinished, store
+from recsys_mtl.tracking.errands import Errands
+from recsys_mtl.tracking.metric_log import TAG_LENGTH
 from recsys_mtl.tracking.outbox import Outbox, Point
 from recsys_mtl.tracking.ownership import Stopped, is_another, is_gone, owner, stop_signals_raise
 from recsys_mtl.tracking.parameters import VALUE_LENGTH, flatten
@@ -269,6 +274,111 @@ def test_a_worker_that_fails_shows_its_own_error(tracking: TrackingConfig, run: 
         log.log(0, {**refused, "loss": 1 / 0})
     with pytest.raises(MlflowException, match="name that MLflow refuses"), MetricLog(tracking.uri, run.run_id) as log:
         log.log(0, refused)
+
+
+# Tables and tags
+
+
+def stored(run: Run, path: str) -> list[dict[str, Any]]:
+    table = json.loads(mlflow_text(run, path))
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+
+
+def mlflow_text(run: Run, path: str) -> str:
+    with tempfile.TemporaryDirectory() as directory:
+        return Path(run.client.download_artifacts(run.run_id, path, directory)).read_text()
+
+
+KEY = ("split", "step")
+
+
+def test_a_table_grows_by_measurements_and_a_resumed_run_replaces_its_own(tracking: TrackingConfig, run: Run) -> None:
+    def rows(step: int, value: float) -> list[dict[str, Any]]:
+        return [{"split": "valid", "step": step, "expert": name, "sd": value} for name in ("a", "b")]
+
+    with MetricLog(tracking.absolute_uri, run.run_id) as log:
+        log.log_rows("health/growing.json", rows(10, 1.0), key=KEY)
+        log.log_rows("health/growing.json", rows(20, float("nan")), key=KEY)
+    found = stored(run, "health/growing.json")
+    assert [(row["step"], row["expert"], row["sd"]) for row in found] == [
+        *((10, "a", 1.0), (10, "b", 1.0)),
+        *((20, "a", None), (20, "b", None)),
+    ]
+    with MetricLog(tracking.absolute_uri, run.run_id) as log:  # the run went on from step 10
+        log.log_rows("health/growing.json", rows(20, 3.0), key=KEY)
+        log.log_rows("health/growing.json", [{**row, "new": True} for row in rows(30, 4.0)], key=KEY)
+    found = stored(run, "health/growing.json")
+    assert [(row["step"], row["sd"]) for row in found[::2]] == [(10, 1.0), (20, 3.0), (30, 4.0)]
+    assert [row["new"] for row in found] == [None] * 4 + [True] * 2
+
+
+def test_mlflow_shows_the_tables_of_a_run(tracking: TrackingConfig, run: Run) -> None:
+    with MetricLog(tracking.absolute_uri, run.run_id) as log:
+        log.log_rows("health/one.json", [{"split": "valid", "step": 1, "x": 0.5}], key=KEY)
+        log.log_rows("health/two.json", [{"split": "valid", "step": 1, "x": 1.5}], key=KEY)
+        log.log_rows("health/none.json", [], key=KEY)
+    shown = json.loads(run.client.get_run(run.run_id).data.tags["mlflow.loggedArtifacts"])
+    assert {"path": "health/one.json", "type": "table"} in shown
+    assert {"path": "health/two.json", "type": "table"} in shown
+    assert len({table["path"] for table in shown}) == len(shown)
+    wanted = 'tags.mlflow.loggedArtifacts LIKE \'%"path"%:%"health/two.json",%"type"%:%"table"%\''
+    experiment = run.client.get_run(run.run_id).info.experiment_id
+    assert [found.info.run_id for found in run.client.search_runs([experiment], wanted)] == [run.run_id]
+    assert stored(run, "health/two.json") == [{"split": "valid", "step": 1, "x": 1.5}]
+    assert "health/none.json" not in {file.path for file in run.client.list_artifacts(run.run_id, "health")}
+
+
+def test_long_tags_are_cut(tracking: TrackingConfig, run: Run) -> None:
+    with MetricLog(tracking.absolute_uri, run.run_id) as log:
+        log.tag({"health": "ok", "health.alarms": "old"})
+        log.tag({"health": "collapse", "health.alarms": "x" * 9000})
+    found = run.client.get_run(run.run_id).data.tags
+    assert found["health"] == "collapse"
+    assert found["health.alarms"] == "x" * (TAG_LENGTH - 1) + "…"
+
+
+def test_of_errands_with_one_name_the_newest_is_done() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def first() -> None:
+        begun.set()
+        assert go_on.wait(30)
+        done.append("first")
+
+    errands = Errands()
+    errands.put("table", first)
+    assert begun.wait(30)
+    for text in ("second", "third"):
+        errands.put("table", partial(done.append, text))
+    errands.put("tags", partial(done.append, "tags"))
+    assert done == []  # nobody waited
+    go_on.set()
+    errands.close()
+    assert done == ["first", "third", "tags"]
+
+
+def test_an_errand_that_fails_is_tried_again_and_only_close_raises(caplog: pytest.LogCaptureFixture) -> None:
+    tries: list[str] = []
+
+    def fails_first() -> None:
+        tries.append("table")
+        if len(tries) == 1:
+            raise ConnectionError("server is away")
+
+    errands = Errands()
+    errands.put("table", fails_first)
+    errands.close()
+    assert tries == ["table", "table"]
+    assert "1 tables or tags wait: the tracking server did not take them: server is away" in caplog.text
+
+    def fails() -> None:
+        raise ConnectionError("server is gone")
+
+    errands = Errands()
+    errands.put("table", fails)
+    with pytest.raises(ConnectionError, match="server is gone"):
+        errands.close()
 
 
 class Server:

@@ -195,6 +195,16 @@ def test_gates_name_what_they_read() -> None:
     )
 
 
+@torch.no_grad()
+def test_a_task_may_be_called_like_its_group_or_like_the_shared_part() -> None:
+    names = ("watch", "act", "shared")
+    twins = tuple(BinaryTask(name=name, group=task.group) for name, task in zip(names, TASKS, strict=True))
+    layer, other = build(), HoMEConfig().build(IN, twins).eval()
+    other.load_state_dict(layer.state_dict())
+    x_BGR = torch.randn(ROWS, 1, IN)
+    assert torch.equal(other(x_BGR), layer(x_BGR))
+
+
 def test_one_group_and_one_task_are_enough() -> None:
     layer = HoMEConfig().build(IN, (BinaryTask(name="click"),))
     assert layer(torch.randn(ROWS, 1, IN)).shape == (ROWS, 1, 64)
