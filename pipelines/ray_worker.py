@@ -54,7 +54,9 @@ def _work(config: dict[str, Any]) -> None:
             log.log(trained.outcome.best_step, flat("test", test))
             for path, figure in figures(trained):
                 log.log_figure(figure, path)
-            ray.get(config["box"].put.remote(Event("final", metrics=test, extra=vars(trained.outcome))))
+            found = [] if trained.health is None else alarms(trained.health, run.health)
+            extra = {**vars(trained.outcome), "alarms": [alarm.text for alarm in found]}
+            ray.get(config["box"].put.remote(Event("final", metrics=test, extra=extra)))
 
 
 class Silence:

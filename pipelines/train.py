@@ -156,6 +156,8 @@ def report(console: Console, final: Event, run_id: str, run: TrainRun, version: 
         console.print(table)
     for line in final_lines(final.metrics):
         console.print(line, highlight=False)
+    for alarm in final.extra["alarms"]:
+        console.print(f"expert health: {alarm}", highlight=False)
     console.print(f"registered {run.registry.name} version {version} as {run.registry.alias}", highlight=False)
     console.print(f"compare runs: {run.tracking.ui}", highlight=False, soft_wrap=True)
     console.print(f"run_id={run_id}", highlight=False)
