@@ -61,7 +61,7 @@ def model_card(name: str, facts: CardFacts) -> str:
 
 
 def _summary(facts: CardFacts) -> str:
-    kinds = ", ".join(f"{part} `{settings['kind']}`" for part, settings in facts.model.items())
+    kinds = ", ".join(f"{part} `{settings['kind']}`" for part, settings in facts.model.items() if "kind" in settings)
     what = "\n".join(f"- `{task['name']}`: {_meaning(task)}" for task in facts.tasks)
     return f"A multi-task ranking model ({kinds}). For every candidate it predicts\n\n{what}"
 

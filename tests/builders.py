@@ -98,13 +98,15 @@ def prepared(path: Path, *, rows: int = 400, seed: int = 0) -> Spec:
     return write_dataset(raw_data(rows, seed), path)
 
 
-def bundle(path: Path, data: Path, *, model: dict[str, Any] | None = None, seed: int = 4) -> Bundle:
+def bundle(
+    path: Path, data: Path, *, model: dict[str, Any] | None = None, seed: int = 4, scale: float = WEIGHT_SCALE
+) -> Bundle:
     """Write the bundle of an untrained model of the data set at ``data`` to ``path``."""
     encoder = Encoder.load(data)
     config = validate(ModelConfig, MODEL | (model or {}))
     torch.manual_seed(seed)
     built = config.build(encoder.spec, encoder.spec.tasks)
-    weights = {name: WEIGHT_SCALE * weight for name, weight in built.state_dict().items()}
+    weights = {name: scale * weight for name, weight in built.state_dict().items()}
     manifest = Manifest(model=config, tasks=encoder.spec.tasks, fingerprint=encoder.spec.fingerprint)
     calibration = Calibration(tasks={"like": Platt(slope=0.8, intercept=-1.5)})
     return write_bundle(path, weights, manifest, data=data, calibration=calibration, metrics={}, card="# Untrained\n")

@@ -54,7 +54,12 @@ FACTS = CardFacts(
     run={"run_id": "abc", "seed": 3, "git_commit": "f00d-dirty"},
     data={"fingerprint": "feedbeef", "splits": {"train": split(20_000), "test": split(5_000)}},
     tasks=TASKS,
-    model={"bottom": {"kind": "shared", "hidden": [256]}, "experts": {"kind": "mmoe"}, "heads": {"kind": "towers"}},
+    model={
+        "field_dropout": {"user_id": 0.5},
+        "bottom": {"kind": "shared", "hidden": [256]},
+        "experts": {"kind": "mmoe"},
+        "heads": {"kind": "towers"},
+    },
     parameters={"embedding tables": 1_234_567, "dense layers": 89_012},
     calibration={"tasks": {"is_click": {"kind": "platt", "slope": 1.1, "intercept": -0.25}}},
     metrics={"valid": measured(0.7), "test": measured(0.71234)},
