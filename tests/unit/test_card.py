@@ -55,7 +55,7 @@ FACTS = CardFacts(
     data={"fingerprint": "feedbeef", "splits": {"train": split(20_000), "test": split(5_000)}},
     tasks=TASKS,
     model={
-        "field_dropout": {"user_id": 0.5},
+        "field_dropout": {},
         "bottom": {"kind": "shared", "hidden": [256]},
         "experts": {"kind": "mmoe"},
         "heads": {"kind": "towers"},
