@@ -138,8 +138,10 @@ def numpy(table: pa.Table, name: str) -> npt.NDArray[np.generic]:
 
 
 def blank(layout: BatchLayout) -> Batch:
-    """One row without known labels: what a worker without rows of its own contributes to a collective step."""
+    """One row of no weight and without known labels: what a worker without rows contributes to a collective step."""
     ids = {key: pa.array([0], pa.int32()) for key in layout.pooled + layout.events}
     floats = {name: pa.array([0.0], pa.float32()) for name in layout.dense}
     labels = {name: pa.array([None], pa.float32()) for name in layout.labels}
-    return collate(pa.table(ids | floats | labels | {GROUP: pa.array([0], pa.int64())}), layout)
+    batch = collate(pa.table(ids | floats | labels | {GROUP: pa.array([0], pa.int64())}), layout)
+    batch.weights_B = torch.zeros(1)
+    return batch

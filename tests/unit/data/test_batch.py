@@ -128,6 +128,7 @@ def test_a_blank_batch_is_one_row_that_counts_for_nothing(layout: BatchLayout) -
     assert len(batch) == 1
     assert batch.labels_BT.shape == (1, 3)
     assert batch.labels_BT.isnan().all()
+    assert batch.weights_B.tolist() == [0.0]
     assert batch.dense_BC.shape == (1, 2)
     assert batch.pooled.keys() == list(layout.pooled)
     assert batch.events.keys() == list(layout.events)
