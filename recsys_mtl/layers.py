@@ -114,17 +114,18 @@ class ExpertBank(nn.Module):
         assert len({len(group) for group in names}) == 1, names
         self.names = names
         num_groups, per_group = self.groups = (len(names), len(names[0]))
+        self.widths = (hidden[0], hidden[-1])
         self.first = GroupedMLP(num_groups, in_dim, (per_group * hidden[0],), style, vectors_per_map=per_group)
         self.rest = GroupedMLP(num_groups * per_group, hidden[0], hidden[1:], style)
 
     def forward(self, x_BGR: Tensor) -> Tensor:
         """Return ``h_BGEH`` for G groups of E experts; an input with G = 1 is shared by all groups."""
         h_BGJ = self.first(x_BGR)
-        h_BGEH = h_BGJ.view(x_BGR.shape[0], *self.groups, -1)
+        h_BGEH = h_BGJ.view(x_BGR.shape[0], *self.groups, self.widths[0])
         if not self.rest.layers:  # then groups and experts stay apart: joined, they would be copied
             return h_BGEH
         h_BKH = self.rest(h_BGEH.flatten(1, 2))
-        return h_BKH.view(x_BGR.shape[0], *self.groups, -1)
+        return h_BKH.view(x_BGR.shape[0], *self.groups, self.widths[1])
 
     def __call__(self, x_BGR: Tensor) -> Tensor:
         return super().__call__(x_BGR)  # type: ignore[no-any-return]

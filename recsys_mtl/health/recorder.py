@@ -104,6 +104,8 @@ class Recorder:
         weights_BT = self._batch.weights_B.to(x_BGR.device).unsqueeze(1) * labels_BT.isfinite()
         places_S = self.sample.places(self.seen, len(x_BGR), x_BGR.device)
         self.seen += len(x_BGR)
+        if not len(places_S):
+            return
         self.paused = True  # what follows is not another batch of the model's
         for place_S in torch.split(places_S, GRADIENT_ROWS):
             x_SGR, labels_ST, weights_ST = x_BGR[place_S], labels_BT[place_S].nan_to_num(), weights_BT[place_S]
