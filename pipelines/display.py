@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from pipelines.monitor import Event
-from recsys_mtl.training.loop import Metrics
+from recsys_mtl.training.select import Metrics
 
 LINE_EVERY_S = 10.0
 """Seconds between lines where there is no terminal."""

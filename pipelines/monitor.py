@@ -7,7 +7,8 @@ from typing import Any
 
 import ray
 
-from recsys_mtl.training.loop import Metrics, Progress
+from recsys_mtl.training.loop import Progress
+from recsys_mtl.training.select import Metrics
 
 POLL_S = 0.5
 

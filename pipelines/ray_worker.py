@@ -20,7 +20,8 @@ from recsys_mtl.data.reader import Worker
 from recsys_mtl.health import Health, HealthConfig, alarms
 from recsys_mtl.health.report import charts, tables, tags
 from recsys_mtl.tracking import MetricLog
-from recsys_mtl.training.loop import Metrics, Progress
+from recsys_mtl.training.loop import Progress
+from recsys_mtl.training.select import Metrics
 
 SEND_EVERY_S = 0.5
 """Seconds between messages to the driver about progress."""
@@ -42,7 +43,8 @@ def _work(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     worker = Worker(context.get_world_rank(), context.get_world_size())
     torch.set_num_threads(run.cluster.cpus_per_worker)
-    program = WorkerProgram(run, worker, ray.train.torch.get_device())
+    folder = Path(run.trainer.checkpoint.path) / config["run_id"]
+    program = WorkerProgram(run, worker, ray.train.torch.get_device(), checkpoint_dir=folder)
     first = worker.rank == 0
     with MetricLog(run.tracking.absolute_uri, config["run_id"]) if first else nullcontext() as log:
         trained = program.train(Reporter(log, config["box"], run.health) if log else Silence())

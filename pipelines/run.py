@@ -37,6 +37,9 @@ class ClusterConfig(Config):
     """GPUs of each worker: with any, the workers use CUDA and NCCL."""
     start_timeout_s: PositiveInt = 180
     """Give up when the cluster has not given the workers their resources after so long."""
+    max_failures: NonNegativeInt = 3
+    """How often workers are started again after one of them is lost; they go on from the newest checkpoint. Without
+    checkpoints (``trainer.checkpoint.every_steps``) a lost worker ends the run."""
     collective_timeout_s: PositiveInt = 600
     """A worker that waits longer for the others ends the run with an error."""
 

@@ -2,11 +2,12 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -23,8 +24,8 @@ from pipelines.worker import WorkerProgram
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.registry import register
-from recsys_mtl.tracking import Run
-from recsys_mtl.training.loop import Metrics
+from recsys_mtl.tracking import Run, find_unfinished
+from recsys_mtl.training.select import Metrics
 
 ERROR_FILE = "error.txt"
 """Where a failed run keeps the traceback, among its files."""
@@ -51,10 +52,9 @@ def train(run: TrainRun, console: Console, *, verbose: bool = False) -> Finished
     run = run.model_copy(update={"run_name": run.run_name or default_name(run)})
     spec = preflight(run)
     tags = {"data_fingerprint": spec, "model": model_kind(run)}
-    tree = run.model_dump(mode="json")
-    with Run.start(run.tracking, run.run_name or "", params=tree, tags=tags) as tracked:
+    with started_or_resumed(run, tags) as (tracked, verb):
         console.print(
-            f"run {tracked.run_id} ({run.run_name}), starting {run.cluster.workers} Ray workers", highlight=False
+            f"run {tracked.run_id} ({run.run_name}) {verb}, starting {run.cluster.workers} Ray workers", highlight=False
         )
         final = run_workers(run, tracked, console, verbose=verbose)
         version = register(
@@ -62,6 +62,18 @@ def train(run: TrainRun, console: Console, *, verbose: bool = False) -> Finished
         )
     report(console, final, tracked.run_id, run, version)
     return Finished(tracked.run_id, run.registry.name, version, final.metrics, final.extra)
+
+
+@contextmanager
+def started_or_resumed(run: TrainRun, tags: Mapping[str, str]) -> Iterator[tuple[Run, Literal["begins", "goes on"]]]:
+    """Open the unfinished run of this name, or else a new one, for as long as the context lasts."""
+    name, tree = run.run_name or "", run.model_dump(mode="json")
+    if (unfinished := find_unfinished(run.tracking, name)) is not None:
+        with Run.resume(run.tracking, unfinished, params=tree) as tracked:
+            yield tracked, "goes on"
+    else:
+        with Run.start(run.tracking, name, params=tree, tags=tags) as tracked:
+            yield tracked, "begins"
 
 
 def run_workers(run: TrainRun, tracked: Run, console: Console, *, verbose: bool) -> Event:
@@ -112,6 +124,7 @@ def preflight(run: TrainRun) -> str:
 def launch(run: TrainRun, run_id: str, box: Any, *, verbose: bool) -> None:
     """Run the workers to their end."""
     config = run.cluster
+    failures = config.max_failures if run.trainer.checkpoint.every_steps is not None else 0
     storage = Path(tempfile.mkdtemp(prefix="recsys-mtl-ray-"))
     trainer = TorchTrainer(
         ray_worker,
@@ -128,7 +141,9 @@ def launch(run: TrainRun, run_id: str, box: Any, *, verbose: bool) -> None:
             | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {}),
         ),
         torch_config=TorchConfig(backend=config.backend, timeout_s=config.collective_timeout_s),
-        run_config=RunConfig(name=run_id, storage_path=str(storage), failure_config=FailureConfig(max_failures=0)),
+        run_config=RunConfig(
+            name=run_id, storage_path=str(storage), failure_config=FailureConfig(max_failures=failures)
+        ),
     )
     try:
         trainer.fit()
@@ -140,7 +155,10 @@ def for_workers(run: TrainRun) -> TrainRun:
     """Make paths absolute: workers have working directories of their own."""
     tracking = run.tracking.model_copy(update={"uri": run.tracking.absolute_uri})
     data = run.data.model_copy(update={"path": str(Path(run.data.path).absolute())})
-    return run.model_copy(update={"tracking": tracking, "data": data})
+    checkpoint = run.trainer.checkpoint
+    checkpoint = checkpoint.model_copy(update={"path": str(Path(checkpoint.path).absolute())})
+    trainer = run.trainer.model_copy(update={"checkpoint": checkpoint})
+    return run.model_copy(update={"tracking": tracking, "data": data, "trainer": trainer})
 
 
 def headline(metrics: Metrics) -> str:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -23,8 +23,10 @@ from recsys_mtl.metrics.bank import MetricBank
 from recsys_mtl.objectives.losses import Objective
 from recsys_mtl.tasks import Task
 from recsys_mtl.tracking.store import hide_passwords
+from recsys_mtl.training.checkpoint import Checkpoints
 from recsys_mtl.training.evaluate import evaluate, examine
-from recsys_mtl.training.loop import Listener, Metrics, Outcome, Trainer
+from recsys_mtl.training.loop import Listener, Outcome, Trainer
+from recsys_mtl.training.select import Metrics
 from recsys_mtl.training.sharding import gather_weights, initialise_tables, shard
 from recsys_mtl.training.step import TrainStep
 
@@ -57,8 +59,12 @@ class RunListener(Listener, Protocol):
 class WorkerProgram:
     """The parts of a run as this worker sees them."""
 
-    def __init__(self, run: TrainRun, worker: Worker, device: torch.device) -> None:
+    def __init__(
+        self, run: TrainRun, worker: Worker, device: torch.device, *, checkpoint_dir: Path | None = None
+    ) -> None:
+        """``checkpoint_dir`` is this run's folder for checkpoints."""
         self.run, self.worker, self.device = run, worker, device
+        self.checkpoint_dir = checkpoint_dir
         self.data = Path(run.data.path)
         self.spec = Encoder.load(self.data).spec
         self.tasks = run.tasks.of(self.spec.tasks)
@@ -83,7 +89,7 @@ class WorkerProgram:
                 listener.on_health("valid", trainer.outcome.steps, measure(record, positive_rates(metrics)))
             return metrics
 
-        trainer = Trainer(self.run.trainer, step, self.reader, evaluate_valid, listener)
+        trainer = Trainer(self.run.trainer, step, self.reader, evaluate_valid, listener, self._checkpoints())
         outcome = trainer.fit()
         calibration = calibrate(self._evaluate(step, "valid"))
         valid = self._evaluate(step, "valid", calibration)
@@ -100,10 +106,20 @@ class WorkerProgram:
         model.ranker.to(self.device)
         sharded = shard(model, self.run.optim.sparse, self.device)
         initialise_tables(sharded, self.run.seed, deviation=self.run.optim.sparse.init_deviation)
-        torch.manual_seed(self.run.seed * 1_000_003 + self.worker.rank)  # dropout differs between workers
         return TrainStep(
-            sharded, self.objective(), self.run.optim.dense, self.run.trainer.total_steps(self.reader.steps)
+            sharded,
+            self.objective(),
+            self.run.optim.dense,
+            self.run.trainer.total_steps(self.reader.steps),
+            seed=self.run.seed,
         )
+
+    def _checkpoints(self) -> Checkpoints | None:
+        """Where this run is saved: in a folder of its own, and nowhere if it was not told where."""
+        config = self.run.trainer.checkpoint
+        if self.checkpoint_dir is None or config.every_steps is None:
+            return None
+        return Checkpoints(self.checkpoint_dir, keep=config.keep, settings=lasting_settings(self.run, self.spec))
 
     def objective(self) -> Objective:
         """Make the run's objective."""
@@ -127,6 +143,13 @@ class WorkerProgram:
     def _eval_reader(self, split: str) -> EvalReader:
         batch_size = self.run.trainer.eval_batch_size
         return EvalReader(row_groups(self.data, split), self.layout, batch_size=batch_size, worker=self.worker)
+
+
+def lasting_settings(run: TrainRun, spec: Spec) -> dict[str, Any]:
+    """Return the settings that decide about a run's outcome, which it must keep when it is resumed."""
+    tree = run.model_dump(mode="json", include={"tasks", "model", "objective", "optim", "trainer", "seed"})
+    del tree["trainer"]["checkpoint"]
+    return tree | {"data": {"fingerprint": spec.fingerprint, "lanes": run.data.reader.lanes}}
 
 
 def make_bundle(run: TrainRun, trained: Trained, directory: Path, *, run_id: str) -> None:

@@ -2,62 +2,22 @@
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
-import torch
-from pydantic import NonNegativeInt, PositiveInt
-from torch import Tensor
+from pydantic import PositiveInt
 
-from recsys_mtl.config import Config, ConfigError
+from recsys_mtl.config import Config
 from recsys_mtl.data.batch import Batch
 from recsys_mtl.data.prefetch import Prefetch
 from recsys_mtl.data.reader import Cursor, TrainReader
-from recsys_mtl.objectives.losses import Objective
+from recsys_mtl.training.checkpoint import CheckpointConfig, Checkpoints
+from recsys_mtl.training.meter import Meter
+from recsys_mtl.training.select import Metrics, SelectConfig
 from recsys_mtl.training.sharding import restore, snapshot
-from recsys_mtl.training.step import StepResult, TrainStep, all_sum
-
-Metrics = Mapping[str, Mapping[str, float]]
-"""Values by task and metric."""
-
-
-class SelectConfig(Config):
-    """Which weights a run keeps, and when it stops early."""
-
-    metric: str = "auc"
-    """Metric of the validation split to judge by: ``METRIC`` for its mean over tasks, or ``TASK/METRIC``."""
-    tasks: tuple[str, ...] | None = None
-    """Tasks whose mean is taken; all that have the metric where it is not given."""
-    mode: Literal["max", "min"] = "max"
-    patience: NonNegativeInt | None = None
-    """Evaluations without improvement after which the run stops; it goes on to the end where it is not given."""
-
-    def check(self, tasks: Collection[str]) -> None:
-        """Make sure that there is something to judge by.
-
-        Raises:
-            ConfigError: a task that the run does not learn.
-        """
-        named = {"metric": [self.metric.rpartition("/")[0]] if "/" in self.metric else [], "tasks": self.tasks or ()}
-        unknown = [(field, name) for field, names in named.items() for name in names if name not in tasks]
-        if unknown:
-            has = ", ".join(tasks)
-            raise ConfigError(
-                f"trainer.select.{field}: no task {name!r} in the run; it has {has}" for field, name in unknown
-            )
-
-    def value(self, metrics: Metrics) -> float:
-        """Return the number to judge by; NaN if no task has it."""
-        task, _, metric = self.metric.rpartition("/")
-        names = (task,) if task else self.tasks if self.tasks is not None else tuple(metrics)
-        values = [metrics[name][metric] for name in names if metric in metrics.get(name, {})]
-        values = [value for value in values if not math.isnan(value)]
-        return sum(values) / len(values) if values else math.nan
-
-    def better(self, value: float, best: float) -> bool:
-        """Tell whether ``value`` beats ``best``; anything beats NaN."""
-        return not math.isnan(value) and (math.isnan(best) or (value > best if self.mode == "max" else value < best))
+from recsys_mtl.training.state import put_back, training_state
+from recsys_mtl.training.step import TrainStep
 
 
 class TrainerConfig(Config):
@@ -74,6 +34,7 @@ class TrainerConfig(Config):
     eval_batch_size: PositiveInt = 8192
     """Rows that each worker scores at a time."""
     select: SelectConfig = SelectConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Return the steps of a run."""
@@ -132,34 +93,51 @@ class Trainer:
     reader: TrainReader
     evaluate: Callable[[], Metrics]
     listener: Listener
+    checkpoints: Checkpoints | None = None
+    """Where the run is saved, and goes on from."""
     outcome: Outcome = field(default_factory=Outcome)
-    best: list[Tensor] | None = None
+    best: dict[str, Any] | None = None
     bad_evaluations: int = 0
 
+    def __post_init__(self) -> None:
+        self.meter = Meter(self.step.objective)
+        self.total = self.config.total_steps(self.reader.steps)
+
     def fit(self) -> Outcome:
-        """Train to the end, or until the selection metric stops improving; leave the best weights in the model."""
-        total = self.config.total_steps(self.reader.steps)
-        for epoch in range(self.config.epochs):
-            self._epoch(Cursor(epoch), total)
-            if self.outcome.steps >= total or self.outcome.stopped_early:
-                break
+        """Train to the end, or until the selection metric stops improving; leave the best weights in the model.
+
+        Where there is a checkpoint, training goes on from there and ends as if it had never stopped.
+
+        Raises:
+            ConfigError: the checkpoint is damaged, or of a run with other settings.
+        """
+        if self.checkpoints is not None:
+            self._resume(self.checkpoints)
+        epoch, step = divmod(self.outcome.steps, self.reader.steps)
+        while not self._is_over():
+            self._epoch(Cursor(epoch, step))
+            epoch, step = epoch + 1, 0
         if self.best is not None:
             restore(self.step.model, self.best)
         return self.outcome
 
-    def _epoch(self, cursor: Cursor, total: int) -> None:
+    def _is_over(self) -> bool:
+        return self.outcome.steps >= self.total or self.outcome.stopped_early
+
+    def _epoch(self, cursor: Cursor) -> None:
         batches = Prefetch(self.reader.epoch(cursor), self.reader.config.prefetch)
-        meter = Meter(self.step.objective)
         for batch in batches:
             started = time.perf_counter()
-            meter.add(self.step(batch))
+            self.meter.add(self.step(batch))
             self._count(batch, batches.last_wait_s, time.perf_counter() - started)
-            last = self.outcome.steps == total
-            losses = meter.read() if self.outcome.steps % LOG_EVERY == 0 or last else {}
-            self.listener.on_step(self._progress(total, losses))
+            last = self.outcome.steps == self.total
+            losses = self.meter.read() if self.outcome.steps % LOG_EVERY == 0 or last else {}
+            self.listener.on_step(self._progress(losses))
             if last or self._evaluation_is_due():
                 self._evaluate()
-            if last or self.outcome.stopped_early:
+            if self._checkpoint_is_due():
+                self._save()
+            if self._is_over():
                 break
 
     def _count(self, batch: Batch, waited_s: float, worked_s: float) -> None:
@@ -168,13 +146,40 @@ class Trainer:
         self.outcome.waited_s += waited_s
         self.outcome.seconds += waited_s + worked_s
 
-    def _progress(self, total: int, losses: Mapping[str, float]) -> Progress:
+    def _progress(self, losses: Mapping[str, float]) -> Progress:
         seconds = max(self.outcome.seconds, 1e-9)
         world_rows = self.outcome.steps * self.reader.rows / self.reader.steps
-        return Progress(self.outcome.steps, total, losses, world_rows / seconds, self.outcome.waited_s / seconds)
+        return Progress(self.outcome.steps, self.total, losses, world_rows / seconds, self.outcome.waited_s / seconds)
 
     def _evaluation_is_due(self) -> bool:
         return self.outcome.steps % (self.config.eval_every or self.reader.steps) == 0
+
+    def _checkpoint_is_due(self) -> bool:
+        every = self.config.checkpoint.every_steps
+        return self.checkpoints is not None and every is not None and self.outcome.steps % every == 0
+
+    def _save(self) -> None:
+        """Save everything. The best weights are there once: as the model's where these are the best."""
+        assert self.checkpoints is not None
+        outcome = self.outcome
+        progress = {"outcome": asdict(outcome), "bad_evaluations": self.bad_evaluations, "losses": self.meter.state()}
+        progress["best"] = self.best is not None and outcome.best_step != outcome.steps
+        best = {"best": self.best} if progress["best"] else {}
+        self.checkpoints.save(outcome.steps, training_state(self.step) | best, progress)
+
+    def _resume(self, checkpoints: Checkpoints) -> None:
+        saved = checkpoints.latest()
+        if saved is None:
+            return
+        best = {"best": snapshot(self.step.model)} if saved.progress["best"] else {}
+        state = training_state(self.step) | best
+        checkpoints.load(saved, state)
+        put_back(self.step, state, saved.step)
+        self.outcome = Outcome(**saved.progress["outcome"])
+        self.bad_evaluations = saved.progress["bad_evaluations"]
+        self.meter.put_back(saved.progress["losses"])
+        is_best = self.outcome.best_step == saved.step
+        self.best = best.get("best", snapshot(self.step.model) if is_best else None)
 
     def _evaluate(self) -> None:
         metrics = self.evaluate()
@@ -190,26 +195,3 @@ class Trainer:
         patience = self.config.select.patience
         self.outcome.stopped_early = patience is not None and self.bad_evaluations > patience
         self.listener.on_evaluation(self.outcome.steps, metrics, best)
-
-
-class Meter:
-    """Mean losses since the last reading, over all workers."""
-
-    def __init__(self, objective: Objective) -> None:
-        self.objective = objective
-        self.sums_2K: Tensor | None = None
-
-    def add(self, result: StepResult) -> None:
-        """Add a step's losses."""
-        both_2K = torch.stack([result.sums_K, result.divisors_K])
-        self.sums_2K = both_2K if self.sums_2K is None else self.sums_2K + both_2K
-
-    def read(self) -> dict[str, float]:
-        """Return the means by term of the loss and their weighted sum, and start again. A collective."""
-        if self.sums_2K is None:
-            return {}
-        sums_K, divisors_K = all_sum(self.sums_2K[0]), self.sums_2K[1]
-        self.sums_2K = None
-        total = self.objective.combine(sums_K, divisors_K).item()
-        terms = zip(self.objective.terms, sums_K.tolist(), divisors_K.tolist(), strict=True)
-        return {**{name: s / d for name, s, d in terms if d > 0}, "total": total}

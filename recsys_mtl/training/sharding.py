@@ -1,6 +1,6 @@
 """Sharding: tables spread over workers, and their weights brought in and out whole."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -8,6 +8,7 @@ import torch.distributed as dist
 import xxhash
 from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
+from torch.distributed._shard.sharded_tensor.shard import Shard
 from torch.distributed.optim.apply_optimizer_in_backward import (
     _apply_optimizer_in_backward as apply_optimizer_in_backward,
 )
@@ -107,17 +108,26 @@ def gather_weights(model: nn.Module) -> dict[str, Tensor]:
     return gathered
 
 
-def snapshot(model: nn.Module) -> list[Tensor]:
-    """Copy what this worker holds of all weights and buffers."""
-    return [part.detach().clone() for weight in model.state_dict().values() for part, _ in local_parts(weight)]
+def snapshot(model: nn.Module) -> dict[str, Any]:
+    """Copy all weights and buffers by name; of those that are sharded, what this worker holds."""
+    return {name: _copy(weight) for name, weight in model.state_dict().items()}
 
 
-def restore(model: nn.Module, copies: list[Tensor]) -> None:
+def restore(model: nn.Module, copies: Mapping[str, Any]) -> None:
     """Put a snapshot back."""
-    parts = [part for weight in model.state_dict().values() for part, _ in local_parts(weight)]
     with torch.no_grad():
-        for part, copy in zip(parts, copies, strict=True):
-            part.copy_(copy)
+        for name, weight in model.state_dict().items():
+            for (part, _), (copy, _) in zip(local_parts(weight), local_parts(copies[name]), strict=True):
+                part.copy_(copy)
+
+
+def _copy(weight: Any) -> Any:
+    if not isinstance(weight, ShardedTensor):
+        return weight.detach().clone()
+    shards = [Shard(shard.tensor.detach().clone(), shard.metadata) for shard in weight.local_shards()]
+    return ShardedTensor._init_from_local_shards_and_global_metadata(
+        shards, sharded_tensor_metadata=weight.metadata(), process_group=weight._process_group
+    )
 
 
 def _is_table(name: str) -> bool:

@@ -12,6 +12,9 @@ from recsys_mtl.objectives.losses import Objective
 from recsys_mtl.training.optim import DenseConfig
 from recsys_mtl.training.sharding import dense_parameters
 
+SEED_STRIDE = 1_000_003
+"""A prime: random numbers of different seeds, steps and workers have nothing in common."""
+
 
 @dataclass(frozen=True)
 class StepResult:
@@ -31,8 +34,12 @@ class TrainStep:
     spread.
     """
 
-    def __init__(self, model: nn.Module, objective: Objective, config: DenseConfig, total_steps: int) -> None:
+    def __init__(
+        self, model: nn.Module, objective: Objective, config: DenseConfig, total_steps: int, *, seed: int = 0
+    ) -> None:
+        """``seed`` is that of dropout."""
         self.model, self.objective = model, objective
+        self.seed, self.steps = seed, 0
         self.parameters = dense_parameters(model)
         self.clip_norm = config.clip_norm
         self.optimizer = config.build(self.parameters)
@@ -40,6 +47,9 @@ class TrainStep:
 
     def __call__(self, batch: Batch) -> StepResult:
         """Learn from this worker's part of a global batch."""
+        # What is dropped follows from seed, step and worker: a resumed run drops the same without having to remember.
+        torch.manual_seed((self.seed * SEED_STRIDE + self.steps) * SEED_STRIDE + rank())
+        self.steps += 1
         logits_BT = self.model(batch)
         sums_K, divisors_K = self.objective(logits_BT, batch.labels_BT, batch.weights_B)
         divisors_K = all_sum(divisors_K.detach())
@@ -51,6 +61,11 @@ class TrainStep:
         self.optimizer.step()
         self.schedule.step()
         return StepResult(sums_K.detach(), divisors_K, len(batch))
+
+
+def rank() -> int:
+    """Return this worker's number; 0 outside of a process group."""
+    return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from recsys_mtl.objectives.losses import CALIBRATOR, Objective, ObjectiveConfig
 from recsys_mtl.tasks import BinaryTask
-from recsys_mtl.training.loop import Meter
+from recsys_mtl.training.meter import Meter
 from recsys_mtl.training.step import StepResult
 
 TASKS = (BinaryTask(name="click", weight=0.5), BinaryTask(name="buy", after="click"), BinaryTask(name="like"))
