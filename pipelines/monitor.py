@@ -40,14 +40,20 @@ class EventBox:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.hopeless = False
 
     def put(self, event: Event) -> None:
         """Add an event."""
+        self.hopeless |= event.kind == "problem"
         if event.kind == "progress" and self.events and self.events[-1].kind == "progress":
             if not event.losses:
                 return
             self.events.pop()
         self.events.append(event)
+
+    def is_hopeless(self) -> bool:
+        """Tell whether workers found a problem that they would find again."""
+        return self.hopeless
 
     def drain(self) -> list[Event]:
         """Return all events since the last call."""

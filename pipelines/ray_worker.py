@@ -30,6 +30,8 @@ SEND_EVERY_S = 0.5
 def ray_worker(config: dict[str, Any]) -> None:
     """Be one worker of a run: what Ray calls in each process."""
     quiet(config["verbose"])
+    if ray.get(config["box"].is_hopeless.remote()):
+        return  # Ray starts workers again whatever ended the others
     try:
         _work(config)
     except ConfigError as error:

@@ -94,6 +94,8 @@ def run_workers(run: TrainRun, tracked: Run, console: Console, *, verbose: bool)
                 raise ConfigError(monitor.problems) from None
             last = str(error).strip().splitlines()[-1]
             raise RunFailedError(f"run {tracked.run_id}: {last} (traceback: {ERROR_FILE} among its files)") from None
+    if monitor.problems:
+        raise ConfigError(monitor.problems)
     if monitor.final is None:
         raise RunFailedError(f"run {tracked.run_id}: the workers ended without a final report")
     return monitor.final

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from pydantic import PositiveInt
 
-from recsys_mtl.config import Config
+from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.data.batch import Batch
 from recsys_mtl.data.prefetch import Prefetch
 from recsys_mtl.data.reader import Cursor, TrainReader
@@ -17,7 +17,7 @@ from recsys_mtl.training.meter import Meter
 from recsys_mtl.training.select import Metrics, SelectConfig
 from recsys_mtl.training.sharding import restore, snapshot
 from recsys_mtl.training.state import put_back, training_state
-from recsys_mtl.training.step import TrainStep
+from recsys_mtl.training.step import NotFiniteError, StepResult, TrainStep
 
 
 class TrainerConfig(Config):
@@ -109,7 +109,7 @@ class Trainer:
         Where there is a checkpoint, training goes on from there and ends as if it had never stopped.
 
         Raises:
-            ConfigError: the checkpoint is damaged, or of a run with other settings.
+            ConfigError: the checkpoint is damaged, or of a run with other settings; a loss is not a finite number.
         """
         if self.checkpoints is not None:
             self._resume(self.checkpoints)
@@ -128,7 +128,7 @@ class Trainer:
         batches = Prefetch(self.reader.epoch(cursor), self.reader.config.prefetch)
         for batch in batches:
             started = time.perf_counter()
-            self.meter.add(self.step(batch))
+            self.meter.add(self._learn(batch))
             self._count(batch, batches.last_wait_s, time.perf_counter() - started)
             last = self.outcome.steps == self.total
             losses = self.meter.read() if self.outcome.steps % LOG_EVERY == 0 or last else {}
@@ -139,6 +139,16 @@ class Trainer:
                 self._save()
             if self._is_over():
                 break
+
+    def _learn(self, batch: Batch) -> StepResult:
+        try:
+            return self.step(batch)
+        except NotFiniteError as error:
+            epoch, number = divmod(self.outcome.steps, self.reader.steps)
+            place = f"step {self.outcome.steps + 1} (batch {number + 1} of epoch {epoch + 1})"
+            problem = f"the loss of {error} is not a finite number, and nothing was learnt from it"
+            advice = "lower optim.dense.lr or optim.sparse.lr, or look for labels or weights that are too large"
+            raise ConfigError([f"{place}: {problem}; {advice}"]) from None
 
     def _count(self, batch: Batch, waited_s: float, worked_s: float) -> None:
         self.outcome.steps += 1

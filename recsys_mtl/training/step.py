@@ -26,6 +26,14 @@ class StepResult:
     rows: int
 
 
+class NotFiniteError(Exception):
+    """Terms of a loss that are not finite numbers; nothing has been learnt from the batch."""
+
+    def __init__(self, terms: tuple[str, ...]) -> None:
+        super().__init__(", ".join(terms))
+        self.terms = terms
+
+
 class TrainStep:
     """Forward, loss, backward (which also updates the tables), dense update.
 
@@ -46,13 +54,17 @@ class TrainStep:
         self.schedule = config.schedule(self.optimizer, total_steps)
 
     def __call__(self, batch: Batch) -> StepResult:
-        """Learn from this worker's part of a global batch."""
+        """Learn from this worker's part of a global batch.
+
+        Raises:
+            NotFiniteError: on all workers, if some worker's loss is not a finite number.
+        """
         # What is dropped follows from seed, step and worker: a resumed run drops the same without having to remember.
         torch.manual_seed((self.seed * SEED_STRIDE + self.steps) * SEED_STRIDE + rank())
         self.steps += 1
         logits_BT = self.model(batch)
         sums_K, divisors_K = self.objective(logits_BT, batch.labels_BT, batch.weights_B)
-        divisors_K = all_sum(divisors_K.detach())
+        divisors_K = self._over_workers(sums_K.detach(), divisors_K.detach())
         loss = self.objective.combine(sums_K, divisors_K) * world_size()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -61,6 +73,14 @@ class TrainStep:
         self.optimizer.step()
         self.schedule.step()
         return StepResult(sums_K.detach(), divisors_K, len(batch))
+
+    def _over_workers(self, sums_K: Tensor, divisors_K: Tensor) -> Tensor:
+        """Sum the divisors over workers, and hear with the same message whether all their losses are finite."""
+        both_2K = all_sum(torch.stack([divisors_K, (~sums_K.isfinite()).to(divisors_K.dtype)]))
+        if both_2K[1].any():
+            bad = zip(self.objective.terms, both_2K[1].tolist(), strict=True)
+            raise NotFiniteError(tuple(name for name, workers in bad if workers))
+        return both_2K[0]
 
 
 def rank() -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from pipelines.run import TrainRun
 from pipelines.worker import Trained, WorkerProgram, make_bundle
@@ -45,12 +46,12 @@ class Notes:
         self.health[split, step] = health
 
 
-def make_run(data: Path, **trainer: Any) -> TrainRun:
+def make_run(data: Path, *, optim: dict[str, Any] | None = None, **trainer: Any) -> TrainRun:
     tree = {
         "data": {"path": str(data)},
         "model": builders.MODEL,
         "trainer": {"batch_size": 64, "eval_batch_size": 50, "epochs": 3, **trainer},
-        "optim": {"dense": {"lr": 0.01, "warmup_steps": 3}},
+        "optim": optim or {"dense": {"lr": 0.01, "warmup_steps": 3}},
         "run_name": "test",
     }
     return validate(TrainRun, tree)
@@ -143,6 +144,13 @@ def test_a_run_stops_when_the_metric_no_longer_improves(tmp_path: Path) -> None:
     result = do(tmp_path, 1, "run", epochs=50, eval_every=2, select={"metric": "click/rows", "patience": 2})
     assert result["stopped_early"]
     assert (result["steps"], result["best_step"]) == (8, 2)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(
+        ProcessRaisedException, match=r"step \d+ \(batch \d+ of epoch 1\): the loss of .* is not a finite"
+    ):
+        do(tmp_path, 2, "run", optim={"dense": {"lr": 1e30, "clip_norm": None, "warmup_steps": 0}})
 
 
 def last_true(flags: list[bool]) -> int:
