@@ -126,6 +126,22 @@ def train_command(sources: Sources, verbose: Verbose = False) -> None:
         raise typer.Exit(1) from None
 
 
+@app.command("plan", no_args_is_help=True)
+@user_errors
+def plan_command(
+    sources: Sources,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the plan to this file, too.")] = None,
+) -> None:
+    """Show which worker would hold which table, its memory and its rows, without starting anything."""
+    from pipelines.quiet import quiet
+
+    quiet()
+    from pipelines.plan import run
+    from pipelines.run import TrainRun
+
+    run(load(TrainRun, sources), console, json_file=json_file)
+
+
 @app.command("schema")
 def schema_command() -> None:
     """Print the JSON schema of a training run's configuration, for editors to complete and check."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from recsys_mtl.config import Config
 from recsys_mtl.data.reader import ReaderConfig
@@ -37,6 +37,8 @@ class ClusterConfig(Config):
     """GPUs of each worker: with any, the workers use CUDA and NCCL."""
     start_timeout_s: PositiveInt = 180
     """Give up when the cluster has not given the workers their resources after so long."""
+    memory_gib: PositiveFloat | None = None
+    """Memory that each worker has for tables. What does not fit is refused before anything starts, by ``plan``, too."""
     max_failures: NonNegativeInt = 3
     """How often workers are started again after one of them is lost; they go on from the newest checkpoint. Without
     checkpoints (``trainer.checkpoint.every_steps``) a lost worker ends the run."""

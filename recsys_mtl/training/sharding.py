@@ -18,13 +18,16 @@ from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
 from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
-from torchrec.distributed.planner.types import ParameterConstraints
+from torchrec.distributed.planner.types import ParameterConstraints, PlannerError
 from torchrec.distributed.types import ModuleSharder, ShardingPlan, ShardingType
 
+from recsys_mtl.config import ConfigError
 from recsys_mtl.training.optim import SparseConfig
 
 
-def shard(model: nn.Module, sparse: SparseConfig, device: torch.device) -> DistributedModelParallel:
+def shard(
+    model: nn.Module, sparse: SparseConfig, device: torch.device, *, memory_gib: float | None = None
+) -> DistributedModelParallel:
     """Spread the tables of ``model`` over the process group, with their optimiser fused into the backward pass.
 
     Weights of sharded tables are undefined until `initialise_tables` or a checkpoint sets them: torchrec throws away
@@ -32,7 +35,7 @@ def shard(model: nn.Module, sparse: SparseConfig, device: torch.device) -> Distr
     """
     optimizer, arguments = sparse.optimizer
     apply_optimizer_in_backward(optimizer, table_parameters(model), arguments)
-    plan = make_plan(model, dist.get_world_size(), device)
+    plan = make_plan(model, dist.get_world_size(), device, memory_gib=memory_gib)
     return DistributedModelParallel(module=model, device=device, plan=plan, sharders=sharders())
 
 
@@ -41,13 +44,17 @@ def sharders() -> list[ModuleSharder[nn.Module]]:
     return [EmbeddingBagCollectionSharder(), EmbeddingCollectionSharder()]
 
 
-def make_plan(model: nn.Module, world: int, device: torch.device) -> ShardingPlan:
+def make_plan(model: nn.Module, world: int, device: torch.device, *, memory_gib: float | None = None) -> ShardingPlan:
     """Decide which worker holds which table.
 
     Every worker computes the plan for itself: it depends on nothing that differs between them, and a plan that cannot
     be made is then an error on all of them instead of a hang (torchrec's collective plan raises on one).
+
+    Raises:
+        ConfigError: the tables do not fit into the memory of the workers.
     """
-    topology = Topology(world_size=world, local_world_size=world, compute_device=device.type)
+    cap = {} if memory_gib is None else {"hbm_cap" if device.type == "cuda" else "ddr_cap": int(memory_gib * 2**30)}
+    topology = Topology(world_size=world, local_world_size=world, compute_device=device.type, **cap)
     constraint = ParameterConstraints(
         sharding_types=[ShardingType.TABLE_WISE.value], compute_kernels=[EmbeddingComputeKernel.FUSED.value]
     )
@@ -57,7 +64,21 @@ def make_plan(model: nn.Module, world: int, device: torch.device) -> ShardingPla
         constraints=dict.fromkeys(tables, constraint),
         storage_reservation=FixedPercentageStorageReservation(percentage=0.1),
     )
-    return planner.plan(model, sharders())
+    try:
+        return planner.plan(model, sharders())
+    except PlannerError:
+        raise ConfigError([_does_not_fit(model, world, memory_gib)]) from None
+
+
+def _does_not_fit(model: nn.Module, world: int, memory_gib: float | None) -> str:
+    sizes = {name.split(".")[-2]: p.numel() * 4 / 2**30 for name, p in model.named_parameters() if _is_table(name)}
+    largest = max(sizes, key=lambda name: sizes[name])
+    limit = "their memory" if memory_gib is None else f"{memory_gib:g} GiB (cluster.memory_gib)"
+    return (
+        f"cluster.workers: {world} workers with {limit} each cannot hold the tables, {sum(sizes.values()):.3g} GiB and "
+        f"at most as much again for the optimiser; the largest, {largest}, has {sizes[largest]:.3g} GiB and stays on one "
+        "worker. More workers or memory, fewer buckets or smaller widths would help"
+    )
 
 
 def table_parameters(model: nn.Module) -> list[nn.Parameter]:

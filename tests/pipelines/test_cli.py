@@ -14,7 +14,7 @@ from recsys_mtl.config import load
 from tests import builders
 
 CONFIGS = Path("pipelines/configs")
-COMMANDS = ("prepare", "train", "schema", "evaluate", "compare", "experts", "promote", "serve", "doctor")
+COMMANDS = ("prepare", "train", "plan", "schema", "evaluate", "compare", "experts", "promote", "serve", "doctor")
 
 
 def invoke(*arguments: str) -> Result:
