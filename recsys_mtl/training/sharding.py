@@ -76,8 +76,8 @@ def _does_not_fit(model: nn.Module, world: int, memory_gib: float | None) -> str
     limit = "their memory" if memory_gib is None else f"{memory_gib:g} GiB (cluster.memory_gib)"
     return (
         f"cluster.workers: {world} workers with {limit} each cannot hold the tables, {sum(sizes.values()):.3g} GiB and "
-        f"at most as much again for the optimiser; the largest, {largest}, has {sizes[largest]:.3g} GiB and stays on one "
-        "worker. More workers or memory, fewer buckets or smaller widths would help"
+        f"at most as much again for the optimiser; the largest, {largest}, has {sizes[largest]:.3g} GiB and stays on "
+        "one worker. More workers or memory, fewer buckets or smaller widths would help"
     )
 
 
