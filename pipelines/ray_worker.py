@@ -14,7 +14,7 @@ from pipelines.monitor import Event
 from pipelines.pictures import figures
 from pipelines.quiet import quiet
 from pipelines.run import TrainRun
-from pipelines.worker import WorkerProgram, make_bundle
+from pipelines.worker import RunListener, WorkerProgram, make_bundle
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.health import Health, HealthConfig, alarms
@@ -49,7 +49,7 @@ def _work(config: dict[str, Any]) -> None:
     program = WorkerProgram(run, worker, ray.train.torch.get_device(), checkpoint_dir=folder)
     first = worker.rank == 0
     with MetricLog(run.tracking.absolute_uri, config["run_id"]) if first else nullcontext() as log:
-        trained = program.train(Reporter(log, config["box"], run.health) if log else Silence())
+        trained = program.train(Reporter(log, config["box"], run.health) if log else RunListener())
         if log:
             with tempfile.TemporaryDirectory() as directory:
                 make_bundle(run, trained, Path(directory), run_id=config["run_id"])
@@ -63,20 +63,7 @@ def _work(config: dict[str, Any]) -> None:
             ray.get(config["box"].put.remote(Event("final", metrics=test, extra=extra)))
 
 
-class Silence:
-    """Listener of the workers that have nothing to tell."""
-
-    def on_step(self, progress: Progress) -> None:
-        """Say nothing."""
-
-    def on_evaluation(self, step: int, metrics: Metrics, best: bool) -> None:
-        """Say nothing."""
-
-    def on_health(self, split: str, step: int, health: Health) -> None:
-        """Say nothing."""
-
-
-class Reporter:
+class Reporter(RunListener):
     """Listener of the first worker: metrics and health to MLflow, events to the driver."""
 
     def __init__(self, log: MetricLog, box: Any, health: HealthConfig) -> None:
@@ -108,6 +95,14 @@ class Reporter:
         for path, rows in tables(health, found, split=split, step=step).items():
             self.log.log_rows(path, rows, key=("split", "step"))
         self.log.tag(tags(health, found))
+
+    def unsent(self) -> Any:
+        """Return what MLflow does not have yet."""
+        return self.log.unsent()
+
+    def resend(self, unsent: Any) -> None:
+        """Log it."""
+        self.log.resend(unsent)
 
 
 def flat(split: str, metrics: Metrics) -> dict[str, float]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -49,8 +49,8 @@ class Trained:
     spec: Spec
 
 
-class RunListener(Listener, Protocol):
-    """Who wants to know of experts, too."""
+class RunListener(Listener):
+    """Who wants to know of experts, too; this one does nothing."""
 
     def on_health(self, split: str, step: int, health: Health) -> None:
         """Hear how experts are doing, before the metrics of the same evaluation."""

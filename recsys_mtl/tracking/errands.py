@@ -29,6 +29,11 @@ class Errands:
                 self._is_running = True
                 self._thread.submit(self._run_quietly)
 
+    def is_waiting(self, name: str) -> bool:
+        """Tell whether a job of that name is still to be done."""
+        with self._lock:
+            return name in self._waiting
+
     def _run_quietly(self) -> None:
         try:
             self._run()

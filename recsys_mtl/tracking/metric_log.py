@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from recsys_mtl.tracking.client import RunHandle, connect
 from recsys_mtl.tracking.errands import Errands
@@ -62,6 +62,19 @@ class MetricLog(RunHandle):
         """Set tags in the background; a text that is too long for MLflow is cut."""
         cut = {name: text if len(text) <= TAG_LENGTH else text[: TAG_LENGTH - 1] + "…" for name, text in tags.items()}
         self._errands.put(",".join(sorted(cut)), lambda: self.set_tags(cut))
+
+    def unsent(self) -> dict[str, Any]:
+        """Return what the server is not known to have, as plain values for `resend`."""
+        waiting = {path: table for path, table in self._tables.items() if self._errands.is_waiting(path)}
+        tables = {path: {"key": table.key, "rows": table.rows} for path, table in waiting.items()}
+        return {"points": [list(point) for point in self._outbox.unsent()], "tables": tables}
+
+    def resend(self, unsent: Mapping[str, Any]) -> None:
+        """Log what was left unsent when the process before this one ended; what has arrived after all stays once."""
+        points = (Point(*values) for values in unsent["points"])
+        self._outbox.put([point for point in points if self._is_new(point.key, point.step)])
+        for path, table in unsent["tables"].items():
+            self.log_rows(path, table["rows"], key=tuple(table["key"]))
 
     def _is_new(self, key: str, step: int) -> bool:
         if key not in self._seen:

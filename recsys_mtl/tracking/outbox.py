@@ -67,6 +67,11 @@ class Outbox:
             self._waiting = self._under_way + self._waiting
         self._under_way, self._sending = [], None
 
+    def unsent(self) -> list[Point]:
+        """Return what the server is not known to have taken."""
+        arrived = self._sending is not None and self._sending.done() and self._failure() is None
+        return [*([] if arrived else self._under_way), *self._waiting]
+
     def close(self) -> None:
         """Send everything that is left and wait for it.
 

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import PositiveInt
 
@@ -42,14 +42,20 @@ class TrainerConfig(Config):
         return min(whole, self.steps) if self.steps is not None else whole
 
 
-class Listener(Protocol):
-    """Who wants to know how a run goes. Called on every worker; most workers' listeners do nothing."""
+class Listener:
+    """Who wants to know how a run goes. Called on every worker; this one, which most workers have, does nothing."""
 
     def on_step(self, progress: "Progress") -> None:
         """Hear of a step."""
 
     def on_evaluation(self, step: int, metrics: Metrics, best: bool) -> None:
         """Hear of an evaluation; ``best`` tells that the weights are kept."""
+
+    def unsent(self) -> Any:
+        """Return what was heard and has not been passed on yet, as plain values: a checkpoint takes it along."""
+
+    def resend(self, unsent: Any) -> None:
+        """Pass on what the listener before this one could not, in the run that this one goes on with."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,7 @@ class Trainer:
         assert self.checkpoints is not None
         outcome = self.outcome
         progress = {"outcome": asdict(outcome), "bad_evaluations": self.bad_evaluations, "losses": self.meter.state()}
+        progress["unsent"] = self.listener.unsent()
         progress["best"] = self.best is not None and outcome.best_step != outcome.steps
         best = {"best": self.best} if progress["best"] else {}
         self.checkpoints.save(outcome.steps, training_state(self.step) | best, progress)
@@ -188,6 +195,7 @@ class Trainer:
         self.outcome = Outcome(**saved.progress["outcome"])
         self.bad_evaluations = saved.progress["bad_evaluations"]
         self.meter.put_back(saved.progress["losses"])
+        self.listener.resend(saved.progress["unsent"])
         is_best = self.outcome.best_step == saved.step
         self.best = best.get("best", snapshot(self.step.model) if is_best else None)
 

@@ -11,10 +11,9 @@ import torch
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from pipelines.run import TrainRun
-from pipelines.worker import WorkerProgram
+from pipelines.worker import RunListener, WorkerProgram
 from recsys_mtl.config import ConfigError, validate
 from recsys_mtl.data.reader import Worker
-from recsys_mtl.health import Health
 from recsys_mtl.training.checkpoint import MARK, Checkpoints
 from recsys_mtl.training.loop import Progress
 from recsys_mtl.training.select import Metrics
@@ -33,7 +32,7 @@ RANDOM: dict[str, Any] = {
 """Dropout, which differs from step to step, and running statistics."""
 
 
-class Diary:
+class Diary(RunListener):
     """A listener that writes down losses by step, and kills its own process at one step."""
 
     def __init__(self, kill_at: int | None) -> None:
@@ -49,9 +48,6 @@ class Diary:
 
     def on_evaluation(self, step: int, metrics: Metrics, best: bool) -> None:  # noqa: ARG002  a listener's signature
         self.evaluations.append(step)
-
-    def on_health(self, split: str, step: int, health: Health) -> None:
-        pass
 
 
 def make_run(data: Path, model: dict[str, Any], **trainer: Any) -> TrainRun:

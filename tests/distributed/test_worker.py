@@ -8,7 +8,7 @@ import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from pipelines.run import TrainRun
-from pipelines.worker import Trained, WorkerProgram, make_bundle
+from pipelines.worker import RunListener, Trained, WorkerProgram, make_bundle
 from recsys_mtl.bundle import Bundle
 from recsys_mtl.config import validate
 from recsys_mtl.data.reader import Worker
@@ -24,7 +24,7 @@ from tests.distributed.processes import run_workers
 pytestmark = pytest.mark.dist
 
 
-class Notes:
+class Notes(RunListener):
     """A listener that writes down what it hears."""
 
     def __init__(self) -> None:

@@ -99,19 +99,23 @@ def assert_whole(home: Path, undisturbed: dict[str, Any]) -> None:
             assert run.data.metrics.get(f"test/{task}/{name}", float("nan")) == pytest.approx(value, nan_ok=True)
 
 
-def test_a_run_survives_a_worker_that_is_killed(tmp_path: Path, data: Path, undisturbed: dict[str, Any]) -> None:
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hanging"])
+def test_a_run_survives_the_loss_of_a_worker(
+    tmp_path: Path, data: Path, undisturbed: dict[str, Any], fault: signal.Signals
+) -> None:
     victims: list[int] = []
 
-    def kill_one() -> None:
+    def strike() -> None:
         first_checkpoint(tmp_path)
         victim = training_processes()[0]
         victims.append(victim.pid)
-        os.kill(victim.pid, signal.SIGKILL)
+        os.kill(victim.pid, fault)
 
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    finished = train(validate(TrainRun, tree(data, tmp_path)), Console(file=io.StringIO(), width=200))
-    killer.join()
+    thread = threading.Thread(target=strike)
+    thread.start()
+    patience = {"cluster": {"collective_timeout_s": 20}}
+    finished = train(validate(TrainRun, tree(data, tmp_path) | patience), Console(file=io.StringIO(), width=200))
+    thread.join()
     assert victims
     assert not psutil.pid_exists(victims[0])
     assert finished.outcome["steps"] == STEPS

@@ -249,6 +249,28 @@ def test_steps_that_are_logged_again_after_a_resume_stay_one_point(tracking: Tra
     assert [step for step, _ in history(tracking, run.run_id, "new")] == [2, 3, 4, 5]
 
 
+def test_what_a_dead_process_had_not_sent_is_sent_by_the_next_one(tracking: TrackingConfig, run: Run) -> None:
+    with MetricLog(tracking.absolute_uri, run.run_id, flush_seconds=1000) as dead:
+        answer = threading.Event()
+
+        def slow() -> None:  # what comes after it waits
+            answer.wait()
+
+        dead._errands.put("slow", slow)
+        dead.log(10, {"late": 0.5})
+        dead._outbox.flush()
+        dead.log(20, {"late": 0.4})
+        dead.log_rows("late.json", [{"step": 20, "value": 1.5}], key=("step",))
+        unsent = json.loads(json.dumps(dead.unsent()))
+        with MetricLog(tracking.absolute_uri, run.run_id) as log:
+            log.resend(unsent)
+            log.resend(unsent)
+        assert history(tracking, run.run_id, "late") == [(10, 0.5), (20, 0.4)]
+        assert stored(run, "late.json") == [{"step": 20, "value": 1.5}]
+        answer.set()
+    assert history(tracking, run.run_id, "late") == [(10, 0.5), (20, 0.4)]
+
+
 def test_values_that_no_chart_can_show_are_counted(tracking: TrackingConfig, run: Run) -> None:
     with MetricLog(tracking.absolute_uri, run.run_id) as log:
         log.log(1, {"gap": float("nan"), "high": float("inf"), "fine": 0.5})
