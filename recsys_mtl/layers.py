@@ -161,6 +161,28 @@ class Gate(nn.Module):
         return super().__call__(x_BGR)  # type: ignore[no-any-return]
 
 
+class SelfGate(nn.Module):
+    """Weights of readers' own experts past their main gate: a sigmoid for one expert, a softmax for several.
+
+    Expert diagnostics find it by this class, as they do `Gate`.
+    """
+
+    def __init__(self, in_dim: int, readers: tuple[str, ...], experts: tuple[tuple[str, ...], ...]) -> None:
+        """``experts`` names each reader's own; all readers have equally many."""
+        super().__init__()
+        assert len(experts) == len(readers), (readers, experts)
+        self.readers, self.experts = readers, experts
+        self.linear = GroupedLinear(len(readers), in_dim, len(experts[0]), bias=False)
+
+    def forward(self, x_BGR: Tensor) -> Tensor:
+        """Return ``weights_BTE``; ``G`` is 1 or T."""
+        logits_BTE = self.linear(x_BGR)
+        return logits_BTE.sigmoid() if logits_BTE.shape[2] == 1 else logits_BTE.softmax(-1)
+
+    def __call__(self, x_BGR: Tensor) -> Tensor:
+        return super().__call__(x_BGR)  # type: ignore[no-any-return]
+
+
 class MLP(nn.Sequential):
     """A plain perceptron: Linear and what the style says, for every width of ``hidden``."""
 

@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from recsys_mtl.experts.base import ExpertLayer
-from recsys_mtl.layers import ExpertBank, Gate, GroupedLinear, LayerStyle
+from recsys_mtl.layers import ExpertBank, Gate, GroupedLinear, LayerStyle, SelfGate
 from recsys_mtl.norms import BatchNormConfig, NormConfig
 from recsys_mtl.tasks import Task, task_groups
 
@@ -21,6 +21,7 @@ Layers = tuple[Literal["meta", "task"], ...]
 SHARED = ("shared",)
 Expert = tuple[int, str]
 """Place in the pool of a layer's experts, and name."""
+Choices = tuple[tuple[Expert, ...], ...]
 
 
 class HoMEConfig(LayerStyle):
@@ -103,8 +104,8 @@ class MetaLayer(nn.Module):
         self.shared_bank = ExpertBank(_names(shared), in_dim, config.hidden, config)
         self.group_gate = Gate(in_dim, groups, _names(choices), dropout=config.gate_dropout)
         self.shared_gate = Gate(in_dim, SHARED, _names((pool,)), dropout=config.gate_dropout)
-        self.group_self = _self_gate(config, "meta", len(groups), in_dim, config.group_experts)
-        self.shared_self = _self_gate(config, "meta", 1, in_dim, config.shared_experts)
+        self.group_self = _self_gate(config, "meta", in_dim, groups, own)
+        self.shared_self = _self_gate(config, "meta", in_dim, SHARED, shared)
         self.register_buffer("choice_CE", _places(choices), persistent=False)
 
     def forward(self, v_BGR: Tensor, shared_B1R: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,8 +113,8 @@ class MetaLayer(nn.Module):
         group_BCEH = self.group_bank(self.group_views(v_BGR))
         shared_B1EH = self.shared_bank(self.shared_views(shared_B1R))
         pool_BPH = torch.cat([group_BCEH.flatten(1, 2), shared_B1EH.squeeze(1)], dim=1)
-        z_BCH = _mix(self.group_gate(v_BGR), self.choice_CE, pool_BPH) + self.group_self(v_BGR, group_BCEH)
-        z_B1H = self.shared_gate(shared_B1R) @ pool_BPH + self.shared_self(shared_B1R, shared_B1EH)
+        z_BCH = _mix(self.group_gate(v_BGR), self.choice_CE, pool_BPH) + _past(self.group_self, v_BGR, group_BCEH)
+        z_B1H = self.shared_gate(shared_B1R) @ pool_BPH + _past(self.shared_self, shared_B1R, shared_B1EH)
         return z_BCH, z_B1H
 
 
@@ -139,7 +140,7 @@ class TaskLayer(nn.Module):
             ExpertBank(_names(experts), *bank) for experts in (own, of_group, shared)
         )
         self.gate = Gate(2 * width, tuple(tasks), _names(choices), dropout=config.gate_dropout)
-        self.own_self = _self_gate(config, "task", len(tasks), width, config.task_experts)
+        self.own_self = _self_gate(config, "task", width, tuple(tasks), own)
         self.register_buffer("choice_TE", _places(choices), persistent=False)
 
     def forward(self, z_BCH: Tensor, shared_B1H: Tensor, group_T: Tensor) -> Tensor:
@@ -150,8 +151,7 @@ class TaskLayer(nn.Module):
         shared_B1EH = self.shared_bank(self.shared_views(shared_B1H))
         pool_BPH = torch.cat([bank.flatten(1, 2) for bank in (own_BTEH, group_BCEH, shared_B1EH)], dim=1)
         gate_input_BTJ = torch.cat([z_BTH, shared_B1H.expand_as(z_BTH)], dim=2)
-        self_BTH: Tensor = self.own_self(z_BTH, own_BTEH)
-        return _mix(self.gate(gate_input_BTJ), self.choice_TE, pool_BPH) + self_BTH
+        return _mix(self.gate(gate_input_BTJ), self.choice_TE, pool_BPH) + _past(self.own_self, z_BTH, own_BTEH)
 
 
 class FeatureGate(nn.Module):
@@ -178,28 +178,6 @@ class FeatureGate(nn.Module):
         return v_BGR * (weights_BKL.unsqueeze(3) * open_BKLR).sum(2)
 
 
-class SelfGate(nn.Module):
-    """Mixes each of K groups' own experts: by a sigmoid where there is one of them, by a softmax over several."""
-
-    def __init__(self, num_groups: int, in_dim: int, num_experts: int) -> None:
-        super().__init__()
-        self.linear = GroupedLinear(num_groups, in_dim, num_experts, bias=False)
-
-    def forward(self, v_BGR: Tensor, own_BKEH: Tensor) -> Tensor:
-        """Return ``z_BKH``."""
-        logits_BKE = self.linear(v_BGR)
-        weights_BKE = logits_BKE.sigmoid() if logits_BKE.shape[2] == 1 else logits_BKE.softmax(-1)
-        return (weights_BKE.unsqueeze(3) * own_BKEH).sum(2)
-
-
-class Nothing(nn.Module):
-    """A self gate that is switched off: it adds zero."""
-
-    def forward(self, _v_BGR: Tensor, own_BKEH: Tensor) -> Tensor:
-        """Return zeros that broadcast."""
-        return own_BKEH.new_zeros(())
-
-
 def _feature_gate(config: HoMEConfig, layer: Literal["meta", "task"], num_groups: int, in_dim: int) -> nn.Module:
     if layer not in config.feature_gates:
         return nn.Identity()
@@ -207,12 +185,17 @@ def _feature_gate(config: HoMEConfig, layer: Literal["meta", "task"], num_groups
 
 
 def _self_gate(
-    config: HoMEConfig, layer: Literal["meta", "task"], num_groups: int, in_dim: int, num_experts: int
-) -> nn.Module:
-    return SelfGate(num_groups, in_dim, num_experts) if layer in config.self_gates else Nothing()
+    config: HoMEConfig, layer: Literal["meta", "task"], in_dim: int, readers: tuple[str, ...], own: Choices
+) -> SelfGate | None:
+    return SelfGate(in_dim, readers, _names(own)) if layer in config.self_gates else None
 
 
-def _experts(*kinds: tuple[tuple[str, ...], int]) -> Iterator[tuple[tuple[Expert, ...], ...]]:
+def _past(gate: SelfGate | None, v_BGR: Tensor, own_BKEH: Tensor) -> Tensor | float:
+    """Return what readers' own experts add past the main gate (B, K, H); nothing if that is switched off."""
+    return 0.0 if gate is None else (gate(v_BGR).unsqueeze(3) * own_BKEH).sum(2)
+
+
+def _experts(*kinds: tuple[tuple[str, ...], int]) -> Iterator[Choices]:
     """Make the experts of each kind, of which every owner has a number, and place all of them in one pool.
 
     A task, a group and the shared part may have the same name: places tell their experts apart.
@@ -222,11 +205,11 @@ def _experts(*kinds: tuple[tuple[str, ...], int]) -> Iterator[tuple[tuple[Expert
         yield tuple(tuple((next(place), f"{owner} {i}") for i in range(number)) for owner in owners)
 
 
-def _names(choices: tuple[tuple[Expert, ...], ...]) -> tuple[tuple[str, ...], ...]:
+def _names(choices: Choices) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(name for _, name in choice) for choice in choices)
 
 
-def _places(choices: tuple[tuple[Expert, ...], ...]) -> Tensor:
+def _places(choices: Choices) -> Tensor:
     return torch.tensor([[place for place, _ in choice] for choice in choices])
 
 

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from recsys_mtl.health.recorder import HealthRecord
+from recsys_mtl.health.records import GateRecord
 from recsys_mtl.health.structure import Layer, layers
 
+Weights = Mapping[str, dict[str, float]]
+"""Mean weights by reader and expert."""
 SHARED_READER = "shared"
 """Reader that mixes experts for the next layer's shared ones: it may choose all of them, and takes none from a task."""
 
@@ -25,7 +28,7 @@ class ExpertHealth:
     zero_ratio: float
     """Share of outputs that are zero, up to 1e-6."""
     weight: float
-    """Highest mean weight that a reader's gate gives it; NaN if no gate can choose it."""
+    """Highest mean weight that a reader's gate, or self gate, gives it; NaN if none can choose it."""
     readers: tuple[str, ...]
     """Tasks, or groups of tasks, whose gates can choose it: it is shared if there are several, and owned if one."""
     occupancy: float
@@ -48,7 +51,7 @@ class ReaderHealth:
     top1_share: float
     """Share of rows at which the expert that most often has the highest weight has it."""
     own_mass: float
-    """Mean weight of the experts that no other task can choose."""
+    """Mean weight of the experts that no other task can choose, that of its self gate included."""
     uniform_mass: float
     """What equal weights would give them."""
     positive_rate: float
@@ -120,10 +123,12 @@ def spearman(x: Tensor, y: Tensor) -> float:
 
 
 def _layer(layer: Layer, positive_rates: Mapping[str, float]) -> LayerHealth:
-    weights = _weights(layer)
+    weights, past = _weights(layer.gates), _weights(layer.self_gates)
     choices = {reader: set(row) for reader, row in weights.items() if reader != SHARED_READER}
     experts = tuple(
-        ExpertHealth(name, mean, sd, zeros, _highest(weights, name), *_readers({r: weights[r] for r in choices}, name))
+        ExpertHealth(
+            name, mean, sd, zeros, _highest([weights, past], name), *_readers({r: weights[r] for r in choices}, name)
+        )
         for bank in layer.banks
         for name, mean, sd, zeros in zip(
             bank.experts, bank.mean_K.tolist(), bank.std_K.tolist(), bank.zero_ratio_K.tolist(), strict=True
@@ -135,28 +140,27 @@ def _layer(layer: Layer, positive_rates: Mapping[str, float]) -> LayerHealth:
         for reader, first_E in zip(gate.readers, gate.first_TE, strict=True)
     }
     readers = tuple(
-        _reader(reader, row, tops[reader], _own(reader, choices), positive_rates.get(reader, math.nan))
+        _reader(reader, row, tops[reader], _own_weights(reader, choices, [weights, past]), rate)
         for reader, row in weights.items()
+        for rate in [positive_rates.get(reader, math.nan)]
     )
     return LayerHealth(layer.name, experts, readers)
 
 
-def _weights(layer: Layer) -> dict[str, dict[str, float]]:
+def _weights(gates: tuple[GateRecord, ...]) -> Weights:
     """Mean weight by reader and expert."""
     return {
         reader: dict(zip(names, row, strict=True))
-        for gate in layer.gates
+        for gate in gates
         for reader, names, row in zip(gate.readers, gate.experts, gate.mean_TE.tolist(), strict=True)
     }
 
 
-def _highest(weights: Mapping[str, Mapping[str, float]], expert: str) -> float:
-    return max((row[expert] for row in weights.values() if expert in row), default=math.nan)
+def _highest(gates: list[Weights], expert: str) -> float:
+    return max((row[expert] for gate in gates for row in gate.values() if expert in row), default=math.nan)
 
 
-def _readers(
-    weights: Mapping[str, Mapping[str, float]], expert: str
-) -> tuple[tuple[str, ...], float, float, str | None]:
+def _readers(weights: Weights, expert: str) -> tuple[tuple[str, ...], float, float, str | None]:
     """Return who can choose an expert; if it is shared, its occupancy and effective readers; and the heaviest."""
     parts = {reader: row[expert] for reader, row in weights.items() if expert in row}
     heaviest = max(parts, key=parts.__getitem__, default=None)
@@ -167,13 +171,16 @@ def _readers(
     return tuple(parts), parts[heaviest] / total, math.exp(entropy), heaviest
 
 
-def _own(reader: str, choices: Mapping[str, set[str]]) -> set[str]:
-    """Return the experts that ``reader`` alone can choose."""
-    return choices.get(reader, set()).difference(*(others for name, others in choices.items() if name != reader))
+def _own_weights(reader: str, choices: Mapping[str, set[str]], gates: list[Weights]) -> dict[str, float]:
+    """Return the weight, summed over gates, of every expert that ``reader`` alone can choose."""
+    own = choices.get(reader, set()).difference(*(others for name, others in choices.items() if name != reader))
+    return {expert: sum(gate.get(reader, {}).get(expert, 0.0) for gate in gates) for expert in own}
 
 
-def _reader(name: str, weights: dict[str, float], top1: float, own: set[str], positive_rate: float) -> ReaderHealth:
-    mass, uniform = sum(weights[expert] for expert in own), len(own) / len(weights)
+def _reader(
+    name: str, weights: dict[str, float], top1: float, own: dict[str, float], positive_rate: float
+) -> ReaderHealth:
+    mass, uniform = sum(own.values()), len(own) / len(weights)
     if not own:
         mass = uniform = math.nan
     spread = _entropy(list(weights.values())) / math.log(len(weights)) if len(weights) > 1 else math.nan

@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from recsys_mtl.data.batch import Batch
 from recsys_mtl.health.records import BankRecord, GateRecord, GradientRecord, ModuleRecord, Record, RowSample
-from recsys_mtl.layers import ExpertBank, Gate
+from recsys_mtl.layers import ExpertBank, Gate, SelfGate
 from recsys_mtl.metrics.reduction import sum_over_workers_
 from recsys_mtl.objectives.losses import LabelRules, task_losses
 from recsys_mtl.tasks import Task, task_names
@@ -61,7 +61,9 @@ class Recorder:
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         self.record = HealthRecord(
             tuple(BankRecord(name, module) for name, module in self.modules.items() if isinstance(module, ExpertBank)),
-            tuple(GateRecord(name, module) for name, module in self.modules.items() if isinstance(module, Gate)),
+            tuple(
+                GateRecord(name, module) for name, module in self.modules.items() if isinstance(module, Gate | SelfGate)
+            ),
             GradientRecord(task_names(tasks), device),
         )
         self.paused = False

@@ -11,7 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from recsys_mtl.layers import ExpertBank, Gate
+from recsys_mtl.layers import ExpertBank, Gate, SelfGate
 
 ZERO = 1e-6
 """An output no larger than this counts as zero."""
@@ -86,8 +86,10 @@ class BankRecord(ModuleRecord):
 class GateRecord(ModuleRecord):
     """Mean and spread of one gate's weights (PLE, figure 8 of the paper), and which expert weighs most how often."""
 
-    def __init__(self, name: str, gate: Gate) -> None:
+    def __init__(self, name: str, gate: Gate | SelfGate) -> None:
         self.name = name
+        self.is_self = isinstance(gate, SelfGate)
+        """Whether its weights come on top of those of another gate."""
         self.readers, self.experts = gate.readers, gate.experts
         device = gate.linear.weight_IKO.device
         self._rows = torch.zeros((), dtype=torch.int64, device=device)

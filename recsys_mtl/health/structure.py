@@ -14,6 +14,8 @@ class Layer:
     name: str
     banks: tuple[BankRecord, ...]
     gates: tuple[GateRecord, ...]
+    self_gates: tuple[GateRecord, ...]
+    """Those whose weights come on top of the gates'."""
 
 
 def layers(banks: Sequence[BankRecord], gates: Sequence[GateRecord]) -> tuple[Layer, ...]:
@@ -35,7 +37,8 @@ def layers(banks: Sequence[BankRecord], gates: Sequence[GateRecord]) -> tuple[La
         Layer(
             name,
             tuple(bank for bank in banks if bank.name in group),
-            tuple(gate for gate in gates if gate.name in group),
+            tuple(gate for gate in gates if gate.name in group and not gate.is_self),
+            tuple(gate for gate in gates if gate.name in group and gate.is_self),
         )
         for name, group in zip(_names(members), members, strict=True)
     )

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recsys_mtl.experts.home import FeatureGate, HoME, HoMEConfig, Nothing, SelfGate
-from recsys_mtl.layers import ExpertBank, Gate, GroupedLinear
+from recsys_mtl.experts.home import FeatureGate, HoME, HoMEConfig
+from recsys_mtl.layers import ExpertBank, Gate, GroupedLinear, SelfGate
 from recsys_mtl.norms import BatchNorm, BatchNormConfig, NoNormConfig
 from recsys_mtl.tasks import BinaryTask, Task
 from tests.unit.experts import naive
@@ -74,9 +74,9 @@ def view(gate: nn.Module, group: int, v_R: Tensor) -> Tensor:
     return v_R * total
 
 
-def own(gate: nn.Module, group: int, v_R: Tensor, experts: list[Tensor]) -> Tensor:
+def own(gate: nn.Module | None, group: int, v_R: Tensor, experts: list[Tensor]) -> Tensor:
     """The self gate: a sigmoid over one expert, a softmax over several."""
-    if isinstance(gate, Nothing):
+    if gate is None:
         return torch.zeros_like(experts[0])
     assert isinstance(gate, SelfGate)
     logits_E = v_R @ gate.linear.weight_IKO[:, group]

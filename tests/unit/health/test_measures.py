@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from recsys_mtl.experts.home import HoMEConfig
 from recsys_mtl.experts.mmoe import MMoE, MMoEConfig
 from recsys_mtl.experts.ple import PLE, PLEConfig
 from recsys_mtl.health import Health, HealthConfig, LayerHealth, Recorder, RowSample, alarms, measure
@@ -314,3 +315,24 @@ def test_layers_of_one_module_are_told_apart() -> None:
     (alone,) = layers[2].experts
     assert math.isnan(alone.weight)  # without a gate nobody can tell whether it is used
     assert said(Health((layers[2],), health(Flat()).gradients), HealthConfig()) == []
+
+
+# Self gates
+
+
+@pytest.mark.parametrize(("self_gates", "past"), [(("task",), 0.5), ((), 0.0)])
+def test_weights_past_the_main_gate_count_for_a_readers_own_experts(self_gates: Any, past: float) -> None:
+    torch.manual_seed(0)
+    model = HoMEConfig(self_gates=self_gates, task_experts=1).build(IN, dense.events(*TASKS)).eval()
+    with torch.no_grad():
+        for parameter in model.task.gate.parameters():
+            parameter.zero_()  # equal weights: one of five experts is a task's own
+        if model.task.own_self is not None:
+            model.task.own_self.linear.weight_IKO.zero_()  # a sigmoid of one half
+    layer = health(model).layers[-1]
+    assert layer.name == "task"
+    for task in TASKS:
+        assert expert(layer, f"{task} 0").weight == pytest.approx(max(0.2, past))
+        assert reader(layer, task).own_mass == pytest.approx(0.2 + past)
+        assert reader(layer, task).uniform_mass == pytest.approx(0.2)
+    assert expert(layer, "shared 0").occupancy == pytest.approx(1 / 3)
