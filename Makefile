@@ -18,7 +18,7 @@ PINS := $(addprefix requirements/,$(sort cpu.txt $(DEVICE).txt nodeps-$(DEVICE).
 INSTALLED := $(VENV)/.installed-$(DEVICE)
 PROJECT := $(VENV)/.project
 
-.PHONY: help setup demo test check bench bench-quality clean
+.PHONY: help setup demo test test-faults check bench bench-quality clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -32,6 +32,9 @@ demo: setup ## Data, training on a local Ray cluster, registry, serving and a ra
 
 test: setup ## Run the test suite
 	@$(BIN)/python -m pytest
+
+test-faults: setup ## Break real training runs in every way that the tests know (minutes)
+	@$(BIN)/python -m pytest -m "faults or not faults" tests/pipelines/test_faults.py tests/distributed/test_checkpoint.py
 
 check: setup ## Format, lint, types, import contracts and tests
 	$(BIN)/ruff format --check .
