@@ -18,11 +18,14 @@ from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
 from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
-from torchrec.distributed.planner.types import ParameterConstraints, PlannerError
+from torchrec.distributed.planner.types import ParameterConstraints, PlannerError, PlannerErrorType
 from torchrec.distributed.types import ModuleSharder, ShardingPlan, ShardingType
 
 from recsys_mtl.config import ConfigError
 from recsys_mtl.training.optim import SparseConfig
+
+OUT_OF_MEMORY = {PlannerErrorType.INSUFFICIENT_STORAGE, PlannerErrorType.PARTITION}
+"""Reasons of torchrec's planner: in all, or of some table on any worker."""
 
 
 def shard(
@@ -66,7 +69,9 @@ def make_plan(model: nn.Module, world: int, device: torch.device, *, memory_gib:
     )
     try:
         return planner.plan(model, sharders())
-    except PlannerError:
+    except PlannerError as error:
+        if error.error_type not in OUT_OF_MEMORY:
+            raise
         raise ConfigError([_does_not_fit(model, world, memory_gib)]) from None
 
 

@@ -99,8 +99,3 @@ def all_sum(x: Tensor) -> Tensor:
         x = x.contiguous()
         dist.all_reduce(x)
     return x
-
-
-def any_worker(flag: bool, device: torch.device) -> bool:
-    """Tell on every worker whether ``flag`` holds on one of them."""
-    return bool(all_sum(torch.tensor(float(flag), device=device)) > 0)
