@@ -25,8 +25,6 @@ class BatchNormConfig(Config):
     """Share of a batch in the running statistics that scoring uses; a small one suits data that drift slowly."""
     eps: PositiveFloat = 1e-3
     """Added to the variance."""
-    affine: bool = True
-    """Learn a scale and a shift of every unit. Without them the outputs of all experts keep about the same scale."""
 
 
 class LayerNormConfig(Config):
@@ -43,10 +41,10 @@ NormConfig = Annotated[NoNormConfig | BatchNormConfig | LayerNormConfig, Field(d
 def build_norm(config: NormConfig, num_maps: int, width: int) -> nn.Module | None:
     """Make the normalisation of ``num_maps`` hidden vectors of a ``width``, side by side; nothing where none is asked.
 
-    Each vector is normalised for itself and has a scale and a shift of its own, unless it is to have none.
+    Each vector is normalised for itself and has a scale and a shift of its own.
     """
     if isinstance(config, BatchNormConfig):
-        return BatchNorm(num_maps * width, momentum=config.momentum, eps=config.eps, affine=config.affine)
+        return BatchNorm(num_maps * width, momentum=config.momentum, eps=config.eps)
     if isinstance(config, LayerNormConfig):
         return GroupedLayerNorm(num_maps, width, eps=config.eps)
     return None
@@ -62,18 +60,11 @@ class BatchNorm(nn.Module):
     running_mean_J: Tensor
     running_var_J: Tensor
 
-    weight_J: Tensor
-    bias_J: Tensor
-
-    def __init__(self, units: int, *, momentum: float, eps: float, affine: bool = True) -> None:
+    def __init__(self, units: int, *, momentum: float, eps: float) -> None:
         super().__init__()
         self.momentum, self.eps = momentum, eps
-        if affine:
-            self.weight_J = nn.Parameter(torch.ones(units))
-            self.bias_J = nn.Parameter(torch.zeros(units))
-        else:
-            self.register_buffer("weight_J", torch.ones(units), persistent=False)
-            self.register_buffer("bias_J", torch.zeros(units), persistent=False)
+        self.weight_J = nn.Parameter(torch.ones(units))
+        self.bias_J = nn.Parameter(torch.zeros(units))
         self.register_buffer("running_mean_J", torch.zeros(units))
         self.register_buffer("running_var_J", torch.ones(units))
 

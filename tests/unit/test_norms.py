@@ -155,16 +155,6 @@ def test_a_state_carries_everything_that_scoring_needs(config: BatchNormConfig |
     assert torch.equal(other(x_BJ), norm(x_BJ))
 
 
-def test_without_scale_and_shift_every_unit_has_mean_0_and_deviation_1() -> None:
-    norm = build_norm(BatchNormConfig(affine=False, eps=1e-12), MAPS, WIDTH)
-    assert norm is not None
-    assert list(norm.parameters()) == []
-    assert set(norm.state_dict()) == {"running_mean_J", "running_var_J"}
-    y_BJ = norm(3 * rows() + 5)
-    torch.testing.assert_close(y_BJ.mean(0), torch.zeros(UNITS), atol=1e-5, rtol=0)
-    torch.testing.assert_close(y_BJ.std(0, correction=0), torch.ones(UNITS), atol=1e-4, rtol=0)
-
-
 def test_settings_reach_the_layer() -> None:
     assert build_norm(NoNormConfig(), MAPS, WIDTH) is None
     batch = build_norm(BatchNormConfig(momentum=0.3, eps=0.5), MAPS, WIDTH)
