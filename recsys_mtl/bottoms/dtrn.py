@@ -7,7 +7,7 @@ leave open is decided here and in `recsys_mtl.interests`; docs/models/dtrn.md sa
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from recsys_mtl.bottoms.base import Bottom
@@ -34,6 +34,12 @@ class DTRNConfig(LayerStyle, InterestsConfig):
     """Widths of an MLP over the refined inputs, the same for all tasks; none if experts read the inputs themselves."""
     embedding_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the embedded inputs that are dropped in training; dense inputs are kept, since they do not overfit."""
+
+    @model_validator(mode="after")
+    def _sequences_are_pooled_once(self) -> "DTRNConfig":
+        if self.interests and self.sequences != AttentionConfig():
+            raise ValueError("sequences has no effect while interests is on: leave it out, or set interests=false")
+        return self
 
     def build(self, layout: FeatureLayout, tasks: tuple[Task, ...]) -> "DTRN":
         """Make the bottom for ``tasks``."""

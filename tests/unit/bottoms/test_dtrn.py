@@ -93,6 +93,12 @@ def test_a_data_set_needs_no_sequence_or_field(layout: FeatureLayout) -> None:
     assert bottom.out_dim == layout.fields_dim + 3
 
 
+def test_a_pooling_that_would_have_no_effect_is_refused() -> None:
+    assert DTRNConfig(sequences=AttentionConfig()).interests, "the default, as a resolved configuration holds it"
+    with pytest.raises(ValueError, match="sequences has no effect while interests is on"):
+        DTRNConfig(sequences=MeanConfig())
+
+
 def test_without_sequences_only_refinement_tells_tasks_apart() -> None:
     bottom = build(DTRNConfig(refinement=False), NO_SEQUENCES)
     assert bottom(dense.features(ROWS, NO_SEQUENCES)).shape == (ROWS, 1, dense.LAYOUT.fields_dim + 3)
