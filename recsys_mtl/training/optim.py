@@ -1,6 +1,7 @@
 """Optimisers: one that is fused into the tables' backward pass, one for the dense part."""
 
 import math
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 import torch
@@ -39,6 +40,9 @@ class DenseConfig(Config):
     """The dense part's optimiser: Adam with decoupled weight decay."""
 
     lr: PositiveFloat = 1e-3
+    gates: PositiveFloat = 1.0
+    """Factor of the learning rate for the gates that choose between experts. As fast as the experts, they tend to
+    settle on one before the others have learnt anything."""
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: PositiveFloat | None = 10.0
@@ -50,9 +54,16 @@ class DenseConfig(Config):
     final: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the learning rate that is left at the last step."""
 
-    def build(self, parameters: list[nn.Parameter]) -> Optimizer:
-        """Make the optimiser."""
-        return torch.optim.AdamW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
+    def build(self, parameters: list[nn.Parameter], gates: Collection[nn.Parameter] = ()) -> Optimizer:
+        """Make the optimiser; ``gates`` are those of the parameters that choose between experts."""
+        chosen = {id(gate) for gate in gates}
+        groups = [
+            {"params": [p for p in parameters if id(p) not in chosen], "lr": self.lr},
+            {"params": [p for p in parameters if id(p) in chosen], "lr": self.lr * self.gates},
+        ]
+        return torch.optim.AdamW(
+            [group for group in groups if group["params"]], betas=self.betas, weight_decay=self.weight_decay
+        )
 
     def schedule(self, optimizer: Optimizer, total_steps: int) -> LambdaLR:
         """Make the learning rate's schedule over a run."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from recsys_mtl.data.batch import Batch
+from recsys_mtl.layers import Gate, SelfGate
 from recsys_mtl.objectives.losses import Objective
 from recsys_mtl.training.optim import DenseConfig
 from recsys_mtl.training.sharding import dense_parameters
@@ -50,7 +51,7 @@ class TrainStep:
         self.seed, self.steps = seed, 0
         self.parameters = dense_parameters(model)
         self.clip_norm = config.clip_norm
-        self.optimizer = config.build(self.parameters)
+        self.optimizer = config.build(self.parameters, gate_parameters(model))
         self.schedule = config.schedule(self.optimizer, total_steps)
 
     def __call__(self, batch: Batch) -> StepResult:
@@ -81,6 +82,12 @@ class TrainStep:
             bad = zip(self.objective.terms, both_2K[1].tolist(), strict=True)
             raise NotFiniteError(tuple(name for name, workers in bad if workers))
         return both_2K[0]
+
+
+def gate_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Weights of everything that chooses between experts."""
+    gates = (module for module in model.modules() if isinstance(module, Gate | SelfGate))
+    return [parameter for gate in gates for parameter in gate.parameters()]
 
 
 def rank() -> int:

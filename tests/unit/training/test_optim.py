@@ -66,3 +66,18 @@ def test_sparse_optimisers_by_name(kind: str, optimizer: type) -> None:
     assert found is optimizer
     assert arguments["lr"] == 0.3
     assert ("eps" in arguments) == (kind != "sgd")
+
+
+def test_gates_learn_at_their_own_rate_through_warm_up_and_decay() -> None:
+    rest, gate = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+    config = DenseConfig(lr=0.1, gates=0.25, warmup_steps=2, decay="linear", final=0.0)
+    optimizer = config.build([rest, gate], [gate])
+    schedule = config.schedule(optimizer, 10)
+    for _ in range(5):
+        rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        assert rates[id(gate)] == pytest.approx(0.25 * rates[id(rest)])
+        for parameter in (rest, gate):
+            parameter.grad = torch.ones(3)
+        optimizer.step()
+        schedule.step()
+    assert [group["params"] for group in config.build([rest]).param_groups] == [[rest]]
