@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from torchrec.optim import SGD, Adagrad, RowWiseAdagrad
 
 from recsys_mtl.training.optim import DenseConfig, SparseConfig
