@@ -44,6 +44,8 @@ class Plan(Config):
     """Dense learning rates that every model tries."""
     tasks: tuple[str, ...]
     """Tasks that every model learns."""
+    weights: dict[str, PositiveFloat] = {}
+    """Loss weights other than 1, in models of several tasks."""
     common: Entry = Entry()
     """What goes before every model's own settings."""
     models: dict[str, Entry]
@@ -168,10 +170,17 @@ def variants(plan: Plan, entries: dict[str, Entry], data: Data, tasks: Sequence[
     found = []
     for name, entry in entries.items():
         sources = plan.sources(entry)
-        everything = (f"tasks.include={json.dumps(list(tasks))}",)
-        parts = [(task, alone(data.task(task))) for task in tasks] if entry.per_task else [(None, everything)]
+        parts = (
+            [(task, alone(data.task(task))) for task in tasks] if entry.per_task else [(None, together(plan, tasks))]
+        )
         found += [Variant(name, task, sources, own, entry.like) for task, own in parts]
     return found
+
+
+def together(plan: Plan, tasks: Sequence[str]) -> tuple[str, ...]:
+    """Settings of a model that learns several tasks."""
+    weights = [f"tasks.weights.{task}={weight:g}" for task, weight in plan.weights.items() if task in tasks]
+    return f"tasks.include={json.dumps(list(tasks))}", *weights
 
 
 def alone(task: Task) -> tuple[str, ...]:

@@ -79,6 +79,13 @@ def test_an_ablation_is_its_model_but_for_its_own_settings(data: Data) -> None:
     assert part.model_copy(update={"model": whole.run.model}) == whole.run
 
 
+def test_loss_weights_are_those_of_the_tasks_that_a_model_learns_together(data: Data) -> None:
+    plan = PLAN.model_copy(update={"weights": {"watch": 4.0, "like": 2.0}})
+    alone, _, together, *_ = variants(plan, plan.models, data, plan.tasks)
+    assert job(together, data, seed=0, rate=None).run.tasks.weights == {"watch": 4.0}, "like is not learnt"
+    assert job(alone, data, seed=0, rate=None).run.tasks.weights == {}
+
+
 def test_a_model_for_each_task_keeps_its_weights_by_that_task(data: Data) -> None:
     click, watch = jobs(data, "SingleTask", extra=("trainer.select.tasks=[click]", "trainer.epochs=2"))
     assert (click.run.tasks.include, watch.run.tasks.include) == (("click",), ("watch",))
