@@ -24,6 +24,7 @@ from pipelines.worker import WorkerProgram
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.registry import register
+from recsys_mtl.storage import absolute
 from recsys_mtl.tracking import Run, find_unfinished
 from recsys_mtl.training.select import Metrics
 from recsys_mtl.training.sharding import make_plan
@@ -159,9 +160,9 @@ def launch(run: TrainRun, run_id: str, box: Any, *, verbose: bool) -> None:
 def for_workers(run: TrainRun) -> TrainRun:
     """Make paths absolute: workers have working directories of their own."""
     tracking = run.tracking.model_copy(update={"uri": run.tracking.absolute_uri})
-    data = run.data.model_copy(update={"path": str(Path(run.data.path).absolute())})
+    data = run.data.model_copy(update={"path": absolute(run.data.path)})
     checkpoint = run.trainer.checkpoint
-    checkpoint = checkpoint.model_copy(update={"path": str(Path(checkpoint.path).absolute())})
+    checkpoint = checkpoint.model_copy(update={"path": absolute(checkpoint.path)})
     trainer = run.trainer.model_copy(update={"checkpoint": checkpoint})
     return run.model_copy(update={"tracking": tracking, "data": data, "trainer": trainer})
 

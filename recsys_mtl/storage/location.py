@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Location:
     """A file or a directory, there or not yet.
 
-    What a store or a disk refuses is a `ConfigError` that names the place.
+    What a store or a disk refuses is a `ConfigError` that names the place, but where a file is read bit by bit.
     """
 
     filesystem: fs.FileSystem = field(compare=False, repr=False)
@@ -71,10 +71,12 @@ class Location:
 
     @contextmanager
     def open(self) -> Iterator[pa.NativeFile]:
-        """Open a file for reading at any place of it; a local one is mapped into memory."""
-        with refusals(self):
-            file = pa.memory_map(self.path) if self.is_local else self.filesystem.open_input_file(self.path)
-        with file:
+        """Open a file for reading at any place of it; a local one is mapped into memory.
+
+        Raises:
+            OSError: what the store or the disk refuses, now or when it is read.
+        """
+        with pa.memory_map(self.path) if self.is_local else self.filesystem.open_input_file(self.path) as file:
             yield file
 
     def read_bytes(self) -> bytes:
