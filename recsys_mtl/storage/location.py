@@ -62,6 +62,11 @@ class Location:
         with refusals(self):
             return self._kind() != fs.FileType.NotFound
 
+    def is_directory(self) -> bool:
+        """Tell whether there is a directory."""
+        with refusals(self):
+            return self._kind() == fs.FileType.Directory
+
     def children(self, pattern: str = "*") -> list["Location"]:
         """List the files and directories in it whose names match, in the order of names; none if it is not there."""
         with refusals(self):
@@ -104,7 +109,10 @@ class Location:
         self.write_bytes(text.encode())
 
     def remove(self) -> None:
-        """Remove a file, or a directory with all that is in it; nothing if there is none."""
+        """Remove a file, or a directory with all that is in it; nothing if there is none.
+
+        In an object store an empty object may stay for the directory above.
+        """
         with refusals(self):
             kind = self._kind()
             if kind == fs.FileType.Directory:
