@@ -157,7 +157,7 @@ def schema_command() -> None:
 @user_errors
 def evaluate_command(
     model: Annotated[
-        str, typer.Option(help="models:/NAME@alias, models:/NAME/VERSION, runs:/ID/bundle or a directory.")
+        str, typer.Option(help="models:/NAME@alias, models:/NAME/VERSION, runs:/ID/bundle, a directory or s3://...")
     ],
     data: Annotated[str, typer.Option(help="A prepared data set with the model's specification.")],
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
@@ -211,7 +211,7 @@ def compare_command(
 @user_errors
 def experts_command(
     model: Annotated[
-        str, typer.Argument(help="models:/NAME@alias, models:/NAME/VERSION, runs:/ID/bundle or a directory.")
+        str, typer.Argument(help="models:/NAME@alias, models:/NAME/VERSION, runs:/ID/bundle, a directory or s3://...")
     ],
     data: Annotated[str, typer.Option(help="A prepared data set with the model's specification.")],
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "valid",

@@ -91,7 +91,7 @@ def run_workers(run: TrainRun, tracked: Run, console: Console, *, verbose: bool)
             with monitor:
                 launch(run, tracked.run_id, monitor.box, verbose=verbose)
         except TrainingFailedError as error:
-            tracked.log_text(str(error), ERROR_FILE)
+            keep_traceback(tracked, str(error), console)
             if monitor.problems:
                 raise ConfigError(monitor.problems) from None
             last = str(error).strip().splitlines()[-1]
@@ -101,6 +101,14 @@ def run_workers(run: TrainRun, tracked: Run, console: Console, *, verbose: bool)
     if monitor.final is None:
         raise RunFailedError(f"run {tracked.run_id}: the workers ended without a final report")
     return monitor.final
+
+
+def keep_traceback(tracked: Run, text: str, console: Console) -> None:
+    """Put a traceback among the run's files, unless it is their store that has failed."""
+    try:
+        tracked.log_text(text, ERROR_FILE)
+    except Exception as error:
+        console.print(f"run {tracked.run_id}: {ERROR_FILE} could not be kept: {error}", highlight=False)
 
 
 class RunFailedError(Exception):

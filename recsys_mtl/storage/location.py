@@ -18,6 +18,9 @@ from recsys_mtl.storage.stores import is_address, open_store, refusals
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+WITH_BUCKETS = frozenset({"s3", "gcs", "abfs"})
+"""File systems of pyarrow whose paths begin with a bucket."""
+
 
 @dataclass(frozen=True)
 class Location:
@@ -61,6 +64,13 @@ class Location:
         """Tell whether there is a file or a directory; a directory of an object store is there with its first file."""
         with refusals(self):
             return self._kind() != fs.FileType.NotFound
+
+    def require_bucket(self) -> None:
+        """Make sure that the object store answers and has the bucket; of other places nothing is asked."""
+        bucket = self.path.partition("/")[0]
+        with refusals(self):
+            if self.filesystem.type_name in WITH_BUCKETS and self._kind(bucket) == fs.FileType.NotFound:
+                raise ConfigError([f"{self}: there is no bucket {bucket!r}"])
 
     def is_directory(self) -> bool:
         """Tell whether there is a directory."""
@@ -137,17 +147,15 @@ class Location:
 
         return ArrowFSWrapper(self.filesystem)
 
-    def _kind(self) -> fs.FileType:
-        return self.filesystem.get_file_info(self.path).type
+    def _kind(self, path: str | None = None) -> fs.FileType:
+        return self.filesystem.get_file_info(self.path if path is None else path).type
 
     def _read_remote(self) -> bytes:
         try:
             with self.filesystem.open_input_stream(self.path, compression=None) as file:
                 return file.read()
         except FileNotFoundError:
-            bucket = self.path.partition("/")[0]
-            if self.filesystem.get_file_info(bucket).type == fs.FileType.NotFound:
-                raise ConfigError([f"{self}: there is no {bucket!r}"]) from None
+            self.require_bucket()
             raise
 
 
