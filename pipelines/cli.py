@@ -248,7 +248,7 @@ def promote_command(
 @app.command("serve")
 @user_errors
 def serve_command(
-    model: Annotated[str | None, typer.Option(help="models:/NAME@champion or a bundle's directory.")] = None,
+    model: Annotated[str | None, typer.Option(help="models:/NAME@champion, a bundle's directory or s3://...")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="TCP port.")] = None,
 ) -> None:
     """Start the ranking API. Settings come from the environment (RECSYS_MTL_...) and from these options."""

@@ -27,8 +27,8 @@ class ObjectStore:
     """A running server with one bucket, which the environment's standard variables point at."""
 
     def __init__(self) -> None:
-        self.is_busy = False
-        """While set, every request is answered with an error."""
+        self._busy_for = 0
+        self._last: tuple[str, int] | None = None
         self.requests: list[str] = []
         """Method and path of every request."""
         self._app = DomainDispatcherApplication(create_backend_app)
@@ -42,7 +42,7 @@ class ObjectStore:
     def address(self) -> str:
         return f"s3://{self.bucket}"
 
-    def keys(self, prefix: str = "") -> list[str]:
+    def names(self, prefix: str = "") -> list[str]:
         """Name the objects in the bucket, but for the markers of directories."""
         pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
@@ -55,6 +55,14 @@ class ObjectStore:
         with urlopen(request):
             pass
 
+    def busy_for(self, requests: int) -> None:
+        """Answer the next requests with an error that passes."""
+        self._busy_for = requests
+
+    def stop_at(self, path: str, *, requests: int) -> None:
+        """End the server by itself after so many requests for what begins with ``path``."""
+        self._last = path, requests
+
     def stop(self) -> None:
         """End the server: nobody answers any more."""
         if self._thread.is_alive():
@@ -64,7 +72,12 @@ class ObjectStore:
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         self.requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
-        if self.is_busy:
+        if self._last is not None and environ["PATH_INFO"].startswith(self._last[0]):
+            self._last = self._last[0], self._last[1] - 1
+            if self._last[1] == 0:
+                Thread(target=self.stop).start()
+        if self._busy_for > 0:
+            self._busy_for -= 1
             start_response(BUSY, [("Content-Length", "0")])
             return []
         return self._app(environ, start_response)  # type: ignore[no-any-return]

@@ -81,6 +81,8 @@ class Location:
         """List the files and directories in it whose names match, in the order of names; none if it is not there."""
         with refusals(self):
             infos = self.filesystem.get_file_info(fs.FileSelector(self.path or ".", allow_not_found=True))
+        if not infos:
+            self.require_bucket()
         names = sorted(info.base_name for info in infos)
         return [self / name for name in names if fnmatchcase(name, pattern)]
 
