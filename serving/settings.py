@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from recsys_mtl.config import ConfigError, describe
-from recsys_mtl.storage import locate
+from recsys_mtl.storage.stores import is_address
 from recsys_mtl.tracking import TrackingConfig
 
 PREFIX = "RECSYS_MTL_"
@@ -71,5 +71,6 @@ def check_address(model: str) -> None:
     Raises:
         ConfigError: there is no bundle.
     """
-    if not model.startswith(REMOTE) and not (locate(model) / "model.yaml").exists():
+    remote = model.startswith(REMOTE) or is_address(model)  # those may come to be while the server runs
+    if not remote and not (Path(model) / "model.yaml").is_file():
         raise ConfigError([f"model: {model!r} is not a bundle's directory: it has no model.yaml"])

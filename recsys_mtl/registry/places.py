@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN_ID/bundle, a directory, or s3://BUCKET/DIRECTORY"
+FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN_ID/bundle, s3://BUCKET/DIRECTORY, or a directory"
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Where files of runs go, and what the stores of files refuse."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -9,6 +10,7 @@ from recsys_mtl.storage import locate
 from recsys_mtl.tracking.store import TrackingConfig
 
 NO_BOTO3 = "MLflow reaches S3 through boto3, which is not installed: pip install 'recsys-mtl[s3]'"
+OWN_ENDPOINT = "MLFLOW_S3_ENDPOINT_URL"
 
 
 def require_usable(config: TrackingConfig, folder: str) -> None:
@@ -24,7 +26,8 @@ def require_usable(config: TrackingConfig, folder: str) -> None:
     if urlsplit(folder).scheme == "s3":
         if find_spec("boto3") is None:
             raise ConfigError([f"tracking.artifacts: {folder}: {NO_BOTO3}"])
-        locate(folder).require_bucket()
+        if OWN_ENDPOINT not in os.environ:  # with it, MLflow's S3 is another one than ours
+            locate(folder).require_bucket()
 
 
 def store_errors() -> tuple[type[Exception], ...]:
