@@ -20,7 +20,7 @@ class DataConfig(Config):
     """What is learnt from."""
 
     path: Annotated[str, Field(min_length=1)]
-    """A prepared data set: the directory that ``recsys-mtl prepare`` has written."""
+    """A prepared data set: the directory, or ``s3://BUCKET/PREFIX``, that ``recsys-mtl prepare`` has written."""
     reader: ReaderConfig = ReaderConfig()
 
 

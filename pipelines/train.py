@@ -24,6 +24,7 @@ from pipelines.worker import WorkerProgram
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.registry import register
+from recsys_mtl.storage import absolute
 from recsys_mtl.tracking import Run, find_unfinished
 from recsys_mtl.training.select import Metrics
 from recsys_mtl.training.sharding import make_plan
@@ -90,7 +91,7 @@ def run_workers(run: TrainRun, tracked: Run, console: Console, *, verbose: bool)
             with monitor:
                 launch(run, tracked.run_id, monitor.box, verbose=verbose)
         except TrainingFailedError as error:
-            tracked.log_text(str(error), ERROR_FILE)
+            keep_traceback(tracked, str(error), console)
             if monitor.problems:
                 raise ConfigError(monitor.problems) from None
             last = str(error).strip().splitlines()[-1]
@@ -100,6 +101,14 @@ def run_workers(run: TrainRun, tracked: Run, console: Console, *, verbose: bool)
     if monitor.final is None:
         raise RunFailedError(f"run {tracked.run_id}: the workers ended without a final report")
     return monitor.final
+
+
+def keep_traceback(tracked: Run, text: str, console: Console) -> None:
+    """Put a traceback among the run's files, unless it is their store that has failed."""
+    try:
+        tracked.log_text(text, ERROR_FILE)
+    except Exception as error:
+        console.print(f"run {tracked.run_id}: {ERROR_FILE} could not be kept: {error}", highlight=False)
 
 
 class RunFailedError(Exception):
@@ -159,9 +168,9 @@ def launch(run: TrainRun, run_id: str, box: Any, *, verbose: bool) -> None:
 def for_workers(run: TrainRun) -> TrainRun:
     """Make paths absolute: workers have working directories of their own."""
     tracking = run.tracking.model_copy(update={"uri": run.tracking.absolute_uri})
-    data = run.data.model_copy(update={"path": str(Path(run.data.path).absolute())})
+    data = run.data.model_copy(update={"path": absolute(run.data.path)})
     checkpoint = run.trainer.checkpoint
-    checkpoint = checkpoint.model_copy(update={"path": str(Path(checkpoint.path).absolute())})
+    checkpoint = checkpoint.model_copy(update={"path": absolute(checkpoint.path)})
     trainer = run.trainer.model_copy(update={"checkpoint": checkpoint})
     return run.model_copy(update={"tracking": tracking, "data": data, "trainer": trainer})
 

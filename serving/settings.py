@@ -7,6 +7,7 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from recsys_mtl.config import ConfigError, describe
+from recsys_mtl.storage.stores import is_address
 from recsys_mtl.tracking import TrackingConfig
 
 PREFIX = "RECSYS_MTL_"
@@ -21,7 +22,8 @@ class Settings(BaseSettings):
     )
 
     model: Annotated[str, Field(min_length=1)] = "models:/recsys-mtl@champion"
-    """What to serve: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``runs:/RUN/bundle`` or a bundle's directory."""
+    """What to serve: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``runs:/RUN/bundle`` or a bundle's directory,
+    in an object store, too: ``s3://BUCKET/DIRECTORY``."""
     tracking_uri: Annotated[str, Field(min_length=1)] = TrackingConfig().uri
     """The MLflow server or database that ``models:/`` and ``runs:/`` are looked up in."""
     cache_dir: Path = Path("~/.cache/recsys-mtl")
@@ -69,5 +71,6 @@ def check_address(model: str) -> None:
     Raises:
         ConfigError: there is no bundle.
     """
-    if not model.startswith(REMOTE) and not (Path(model) / "model.yaml").is_file():
+    remote = model.startswith(REMOTE) or is_address(model)  # those may come to be while the server runs
+    if not remote and not (Path(model) / "model.yaml").is_file():
         raise ConfigError([f"model: {model!r} is not a bundle's directory: it has no model.yaml"])

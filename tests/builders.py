@@ -19,6 +19,7 @@ from recsys_mtl.data.raw import RawData
 from recsys_mtl.data.schema import Schema
 from recsys_mtl.data.spec import Spec
 from recsys_mtl.model import ModelConfig
+from recsys_mtl.storage import Place
 
 USERS, ITEMS, AUTHORS, TAGS = 40, 60, 12, 9
 TASKS = ("click", "like", "watch")
@@ -93,7 +94,7 @@ def raw_data(rows: int = 400, seed: int = 0) -> RawData:
     return RawData(schema(), {split: partial(read, split_seed) for split, split_seed in SPLIT_SEEDS.items()})
 
 
-def prepared(path: Path, *, rows: int = 400, seed: int = 0) -> Spec:
+def prepared(path: Place, *, rows: int = 400, seed: int = 0) -> Spec:
     """Write the data set to ``path``."""
     return write_dataset(raw_data(rows, seed), path)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recsys_mtl.config import ConfigError
 from recsys_mtl.registry.places import BundlePlace, describe, refusals
+from recsys_mtl.storage import locate
 from recsys_mtl.tracking.client import connect
 
 
@@ -36,13 +37,10 @@ def fetch(uri: str, tracking_uri: str, *, into: Path) -> Fetched:
 
 def _download(place: BundlePlace, tracking_uri: str, target: Path) -> None:
     """Put a copy at ``target``, as a whole or not at all."""
-    from mlflow.artifacts import download_artifacts
-
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
     try:
-        uri = connect(tracking_uri).tracking_uri
-        copy = Path(download_artifacts(place.location, dst_path=str(partial), tracking_uri=uri))
+        copy = _copy(place, tracking_uri, partial)
         if not copy.is_dir() or not any(copy.iterdir()):
             raise ConfigError([f"{place.location}: there are no files"])
         if target.exists() and not place.final:
@@ -50,6 +48,16 @@ def _download(place: BundlePlace, tracking_uri: str, target: Path) -> None:
         _rename(copy, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _copy(place: BundlePlace, tracking_uri: str, directory: Path) -> Path:
+    if place.is_directory:
+        locate(place.location).download(directory / "bundle")
+        return directory / "bundle"
+    from mlflow.artifacts import download_artifacts
+
+    uri = connect(tracking_uri).tracking_uri
+    return Path(download_artifacts(place.location, dst_path=str(directory), tracking_uri=uri))
 
 
 def _rename(copy: Path, target: Path) -> None:

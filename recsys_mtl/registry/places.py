@@ -1,4 +1,4 @@
-"""What an address of a bundle means: a version in the registry, a run's files, or a local directory."""
+"""What an address of a bundle means: a version in the registry, a run's files, or a directory."""
 
 import hashlib
 import re
@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys_mtl.config import ConfigError
+from recsys_mtl.storage import locate
+from recsys_mtl.storage.stores import is_address
+from recsys_mtl.tracking.artifacts import explain, store_errors
 from recsys_mtl.tracking.client import connect
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN_ID/bundle, or a directory"
+FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN_ID/bundle, s3://BUCKET/DIRECTORY, or a directory"
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,20 @@ class BundlePlace:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a directory that the user named."""
+        """Whether it is a directory of this machine that the user named."""
+        return self.is_directory and not is_address(self.location)
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is a directory that the user named, here or in an object store."""
         return self.version is None and self.run_id is None
 
     @property
     def folder(self) -> str:
         """Name for a copy. The run is part of it because a registry that is set up anew counts from 1 again."""
         origin = self.run_id or hashlib.sha256(self.location.encode()).hexdigest()[:32]
+        if self.is_directory:
+            return f"directories/{origin}"
         return f"runs/{origin}" if self.version is None else f"{self.name}/{self.version}-{origin}"
 
 
@@ -56,8 +66,10 @@ def describe(uri: str, tracking_uri: str) -> BundlePlace:
         return _by_number(connect(tracking_uri), found[1], int(found[2]))
     if found := re.fullmatch(r"runs:/(\w+)/.+", uri):
         return _by_run(connect(tracking_uri), uri, found[1])
-    if re.match(r"(models|runs):", uri) or not Path(uri).is_dir():
+    if re.match(r"(models|runs):", uri) or not locate(uri).is_directory():
         raise ConfigError([f"{uri}: there is no such bundle; expected {FORMS}"])
+    if is_address(uri):
+        return BundlePlace(locate(uri).name, None, None, uri, final=False)
     return BundlePlace(Path(uri).resolve().name, None, None, uri, final=True)
 
 
@@ -66,10 +78,11 @@ def refusals(place: str) -> Iterator[None]:
     """Turn what the registry or the disk refuses into an error for the user, who is told the place."""
     from mlflow.exceptions import MlflowException
 
+    refused: tuple[type[Exception], ...] = (MlflowException, OSError, *store_errors())
     try:
         yield
-    except (MlflowException, OSError) as error:
-        raise ConfigError([f"{place}: {error}"]) from error
+    except refused as error:
+        raise ConfigError([f"{place}: {explain(error)}"]) from error
 
 
 def _by_alias(client: "MlflowClient", name: str, alias: str) -> BundlePlace:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import yaml
 
 from recsys_mtl.config import ConfigError
+from recsys_mtl.tracking.artifacts import require_usable
 from recsys_mtl.tracking.client import RunHandle, connect
 from recsys_mtl.tracking.ownership import is_another, is_gone, owner, stop_signals_raise, was_stopped
 from recsys_mtl.tracking.parameters import flatten
 from recsys_mtl.tracking.provenance import origin_tags
-from recsys_mtl.tracking.store import TrackingConfig, artifact_folder, hide_passwords
+from recsys_mtl.tracking.store import TrackingConfig, hide_passwords
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -127,13 +128,15 @@ def _experiment(client: "MlflowClient", config: TrackingConfig) -> str:
     found = client.get_experiment_by_name(config.experiment)
     if found is None:
         try:
-            return client.create_experiment(config.experiment, artifact_location=artifact_folder(config.uri))
+            client.create_experiment(config.experiment, artifact_location=config.artifact_folder)
         except MlflowException:  # another run was faster
-            found = client.get_experiment_by_name(config.experiment)
-            if found is None:
+            if client.get_experiment_by_name(config.experiment) is None:
                 raise
+        found = client.get_experiment_by_name(config.experiment)
+        assert found is not None
     if found.lifecycle_stage != "active":
         raise ConfigError([f"tracking.experiment: {config.experiment!r} was deleted: restore it or choose another"])
+    require_usable(config, found.artifact_location)
     return found.experiment_id
 
 

@@ -9,13 +9,14 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from recsys_mtl.config import Config, ConfigError
+from recsys_mtl.storage import absolute as absolute_place
 
 SQLITE = "sqlite:///"
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -46,6 +47,9 @@ class TrackingConfig(Config):
     """A SQLite file, with the runs' files beside it; the address of an MLflow server; or the URL of a database."""
     experiment: Annotated[str, Field(min_length=1, max_length=500)] = "recsys-mtl"
     """Groups runs that are compared with each other."""
+    artifacts: Annotated[str, Field(min_length=1)] | None = None
+    """Where an experiment that is new keeps its runs' files: a folder or ``s3://BUCKET/PREFIX``. Beside a SQLite file
+    by default; an MLflow server decides by itself."""
 
     @field_validator("uri")
     @classmethod
@@ -53,6 +57,17 @@ class TrackingConfig(Config):
         if problem := problem_of(uri):
             raise ValueError(problem)
         return uri
+
+    @model_validator(mode="after")
+    def _artifacts_are_ours_to_place(self) -> Self:
+        if self.artifacts is not None and self.uri.startswith(("http", "databricks")):
+            raise ConfigError(["artifacts: an MLflow server places the files of runs itself: leave this out"])
+        return self
+
+    @property
+    def artifact_folder(self) -> str | None:
+        """Where a new experiment keeps files; None where the server decides."""
+        return artifact_folder(self.uri) if self.artifacts is None else absolute_place(self.artifacts)
 
     @property
     def absolute_uri(self) -> str:

@@ -38,6 +38,7 @@ def test_a_registered_model_is_fetched_and_served_under_its_version(
 def test_a_directory_without_a_bundle_is_found_out_at_once(bundle_path: Path, tmp_path: Path) -> None:
     check_address(str(bundle_path))
     check_address("models:/shop@champion")
-    for address in (str(tmp_path), str(tmp_path / "nothing"), "s3://bucket/bundle"):
+    check_address("s3://bucket/bundle")
+    for address in (str(tmp_path), str(tmp_path / "nothing")):
         with pytest.raises(ConfigError, match="is not a bundle's directory"):
             check_address(address)
