@@ -24,6 +24,7 @@ from pipelines.worker import WorkerProgram
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.registry import register
+from recsys_mtl.storage import absolute
 from recsys_mtl.tracking import Run, find_unfinished
 from recsys_mtl.training.select import Metrics
 from recsys_mtl.training.sharding import make_plan
@@ -161,7 +162,7 @@ def for_workers(run: TrainRun) -> TrainRun:
     tracking = run.tracking.model_copy(update={"uri": run.tracking.absolute_uri})
     data = run.data.model_copy(update={"path": str(Path(run.data.path).absolute())})
     checkpoint = run.trainer.checkpoint
-    checkpoint = checkpoint.model_copy(update={"path": str(Path(checkpoint.path).absolute())})
+    checkpoint = checkpoint.model_copy(update={"path": absolute(checkpoint.path)})
     trainer = run.trainer.model_copy(update={"checkpoint": checkpoint})
     return run.model_copy(update={"tracking": tracking, "data": data, "trainer": trainer})
 
@@ -181,6 +182,8 @@ def report(console: Console, final: Event, run_id: str, run: TrainRun, version: 
         console.print(line, highlight=False)
     for alarm in final.extra["alarms"]:
         console.print(f"expert health: {alarm}", highlight=False)
+    if failed := final.extra["failed_saves"]:
+        console.print(f"checkpoints that could not be written: {failed} (see the log for reasons)", highlight=False)
     console.print(f"registered {run.registry.name} version {version} as {run.registry.alias}", highlight=False)
     console.print(f"compare runs: {run.tracking.ui}", highlight=False, soft_wrap=True)
     console.print(f"run_id={run_id}", highlight=False)
