@@ -5,7 +5,6 @@ in the order of their frequency; a bag enters as its first id, a sequence as its
 that share each table's id with the candidate, which is what a tree can use of it.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,13 @@ from recsys_mtl.data.schema import SequenceFeature, target_of
 from recsys_mtl.data.spec import Spec
 from recsys_mtl.data.values import single_array
 from recsys_mtl.metrics.bank import MetricBank
+from recsys_mtl.storage import Place, locate
 from recsys_mtl.tasks import RegressionTask, Task
 
 Floats = npt.NDArray[np.float32]
 
 
-def tree_metrics(data: Path, tasks: tuple[str, ...], seed: int) -> dict[str, dict[str, float]]:
+def tree_metrics(data: Place, tasks: tuple[str, ...], seed: int) -> dict[str, dict[str, float]]:
     """Fit one model per task on train, with early stopping on a tenth of it; return metrics of the test split."""
     spec = Encoder.load(data).spec
     chosen = tuple(task for task in spec.tasks if task.name in tasks)
@@ -53,9 +53,11 @@ def fit_predict(task: Task, inputs: Floats, labels_N: Floats, held_out: Floats, 
     return np.asarray(trees.decision_function(held_out), dtype=np.float32)
 
 
-def read_split(data: Path, split: str) -> pa.Table:
+def read_split(data: Place, split: str) -> pa.Table:
     """Read a whole split in its stored order."""
-    return ds.dataset(sorted((data / split).glob("*.parquet"))).to_table()
+    directory = locate(data) / split
+    files = [file.path for file in directory.children("*.parquet")]
+    return ds.dataset(files, filesystem=directory.filesystem).to_table()
 
 
 def labels(table: pa.Table, task: Task) -> Floats:

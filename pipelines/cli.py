@@ -28,7 +28,10 @@ PLAIN_WIDTH = 160
 console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 errors = Console(stderr=True, soft_wrap=True)
 
-Out = Annotated[Path, typer.Option(help="Directory of the prepared data set; it appears only when it is whole.")]
+Out = Annotated[
+    str,
+    typer.Option(help="Directory or s3://BUCKET/PREFIX of the prepared data set; it is there only when it is whole."),
+]
 Sources = Annotated[
     list[str],
     typer.Argument(metavar="FILES_OR_FIELDS...", help="YAML files, merged left to right, and path.to.field=value."),
@@ -156,7 +159,7 @@ def evaluate_command(
     model: Annotated[
         str, typer.Option(help="models:/NAME@alias, models:/NAME/VERSION, runs:/ID/bundle or a directory.")
     ],
-    data: Annotated[Path, typer.Option(help="A prepared data set with the model's specification.")],
+    data: Annotated[str, typer.Option(help="A prepared data set with the model's specification.")],
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the metrics to this file, too.")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server or database; the default of `train`.")] = None,
@@ -182,7 +185,7 @@ def compare_command(
         ),
     ],
     data: Annotated[
-        Path | None, typer.Option(help="A prepared data set; the one that the baseline was trained on by default.")
+        str | None, typer.Option(help="A prepared data set; the one that the baseline was trained on by default.")
     ] = None,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     metric: Annotated[str, typer.Option(help="Of auc, gauc (events), rmse and xauc (amounts).")] = "auc,gauc,rmse,xauc",
@@ -210,7 +213,7 @@ def experts_command(
     model: Annotated[
         str, typer.Argument(help="models:/NAME@alias, models:/NAME/VERSION, runs:/ID/bundle or a directory.")
     ],
-    data: Annotated[Path, typer.Option(help="A prepared data set with the model's specification.")],
+    data: Annotated[str, typer.Option(help="A prepared data set with the model's specification.")],
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "valid",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything to this file, too.")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server or database; the default of `train`.")] = None,

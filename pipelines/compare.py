@@ -15,6 +15,7 @@ from pipelines.contenders import Contender, Scored, data_of, load_all, score
 from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.metrics.paired import Difference, UserBootstrap, difference, measure
 from recsys_mtl.metrics.user_metrics import UserMetric
+from recsys_mtl.storage import Place
 from recsys_mtl.tracking import TrackingConfig, connect
 from recsys_mtl.tracking.client import RunHandle
 from recsys_mtl.tracking.tables import log_table
@@ -50,7 +51,7 @@ def run(
     console: Console,
     config: CompareConfig,
     *,
-    data: Path | None = None,
+    data: Place | None = None,
     json_file: Path | None = None,
     tracking_uri: str | None = None,
     log: bool = True,
@@ -119,7 +120,7 @@ def keep(comparison: Comparison, config: CompareConfig, uri: str) -> None:
     RunHandle(connect(uri), run_id).set_tags(tags)
 
 
-def _report(comparisons: Sequence[Comparison], scored: Scored, config: CompareConfig, data: Path) -> dict[str, Any]:
+def _report(comparisons: Sequence[Comparison], scored: Scored, config: CompareConfig, data: Place) -> dict[str, Any]:
     baseline = scored.contenders[0]
     return {
         "baseline": {"model": baseline.name, "run_id": baseline.place.run_id},

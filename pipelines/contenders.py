@@ -23,6 +23,7 @@ from recsys_mtl.metrics.user_metrics import UserMetric
 from recsys_mtl.objectives.losses import LabelRules
 from recsys_mtl.registry import BundlePlace, fetch
 from recsys_mtl.registry.entries import BUNDLE
+from recsys_mtl.storage import Place, locate
 from recsys_mtl.tracking.lookup import find_run
 from recsys_mtl.training.evaluate import scores
 
@@ -63,7 +64,7 @@ class Contender:
 
 def address(name: str, uri: str) -> str:
     """Turn what a person calls a model into an address of its bundle."""
-    if re.match(r"(models|runs):", name) or (Path(name) / "model.yaml").is_file():
+    if re.match(r"(models|runs):", name) or (locate(name) / "model.yaml").exists():
         return name
     try:
         return f"runs:/{find_run(uri, name)}/{BUNDLE}"
@@ -90,7 +91,7 @@ def load_all(names: Sequence[str], uri: str) -> list[Contender]:
     return found
 
 
-def data_of(contenders: Sequence[Contender], given: Path | None) -> Path:
+def data_of(contenders: Sequence[Contender], given: Place | None) -> Place:
     """Return the data set to compare on: the given one, or the one that the baseline was trained on.
 
     Raises:
@@ -100,8 +101,8 @@ def data_of(contenders: Sequence[Contender], given: Path | None) -> Path:
     logged = baseline.bundle.manifest.run.get("data", {}).get("path")
     if given is None and logged is None:
         raise ConfigError([f"--data: {baseline.label} does not say what it was trained on: name a prepared data set"])
-    data = given or Path(str(logged))
-    if given is None and not data.is_dir():
+    data = given or str(logged)
+    if given is None and not locate(data).exists():
         raise ConfigError([f"--data: {data}, which {baseline.label} was trained on, is not there: name a copy of it"])
     wanted = Encoder.load(data).spec.fingerprint
     prints = [(contender.label, contender.bundle.manifest.fingerprint) for contender in contenders]
@@ -143,7 +144,7 @@ class Scored:
                 yield name, METRICS[name](self.users_B[known_B], scores_B[known_B], labels_B[known_B])
 
 
-def score(contenders: Sequence[Contender], data: Path, split: str, console: Console) -> Scored:
+def score(contenders: Sequence[Contender], data: Place, split: str, console: Console) -> Scored:
     """Let every contender score a split, batch by batch.
 
     Raises:

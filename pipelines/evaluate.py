@@ -21,6 +21,7 @@ from recsys_mtl.data.raw import SPLITS
 from recsys_mtl.data.reader import EvalReader, Worker
 from recsys_mtl.data.shards import row_groups
 from recsys_mtl.registry import fetch
+from recsys_mtl.storage import Place
 from recsys_mtl.tracking import TrackingConfig
 from recsys_mtl.training.evaluate import evaluate
 
@@ -40,7 +41,7 @@ class OpenSplit:
         return track(self.reader, "scoring", total=self.reader.steps, console=console, disable=silent)
 
 
-def open_split(model: str, data: Path, split: str, *, tracking_uri: str | None = None) -> OpenSplit:
+def open_split(model: str, data: Place, split: str, *, tracking_uri: str | None = None) -> OpenSplit:
     """Load a model and open a split for it.
 
     Raises:
@@ -62,7 +63,7 @@ def open_split(model: str, data: Path, split: str, *, tracking_uri: str | None =
 
 def run(
     model: str,
-    data: Path,
+    data: Place,
     split: str,
     console: Console,
     *,

@@ -16,12 +16,13 @@ from recsys_mtl.bundle import Manifest
 from recsys_mtl.config import validate
 from recsys_mtl.health import Alarm, Gradients, Health, HealthConfig, LayerHealth, RowSample, alarms, measure
 from recsys_mtl.health.report import positive_rates
+from recsys_mtl.storage import Place
 from recsys_mtl.training.evaluate import examine
 
 
 def run(
     model: str,
-    data: Path,
+    data: Place,
     split: str,
     console: Console,
     *,

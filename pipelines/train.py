@@ -160,7 +160,7 @@ def launch(run: TrainRun, run_id: str, box: Any, *, verbose: bool) -> None:
 def for_workers(run: TrainRun) -> TrainRun:
     """Make paths absolute: workers have working directories of their own."""
     tracking = run.tracking.model_copy(update={"uri": run.tracking.absolute_uri})
-    data = run.data.model_copy(update={"path": str(Path(run.data.path).absolute())})
+    data = run.data.model_copy(update={"path": absolute(run.data.path)})
     checkpoint = run.trainer.checkpoint
     checkpoint = checkpoint.model_copy(update={"path": absolute(checkpoint.path)})
     trainer = run.trainer.model_copy(update={"checkpoint": checkpoint})

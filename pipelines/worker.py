@@ -21,7 +21,7 @@ from recsys_mtl.health import Health, HealthRecord, RowSample, alarms, measure
 from recsys_mtl.health.report import positive_rates
 from recsys_mtl.metrics.bank import MetricBank
 from recsys_mtl.objectives.losses import Objective
-from recsys_mtl.storage import Location
+from recsys_mtl.storage import Location, locate
 from recsys_mtl.tasks import Task
 from recsys_mtl.tracking.store import hide_passwords
 from recsys_mtl.training.checkpoint import Checkpoints
@@ -66,7 +66,7 @@ class WorkerProgram:
         """``checkpoint_dir`` is this run's folder for checkpoints."""
         self.run, self.worker, self.device = run, worker, device
         self.checkpoint_dir = checkpoint_dir
-        self.data = Path(run.data.path)
+        self.data = locate(run.data.path)
         self.spec = Encoder.load(self.data).spec
         self.tasks = run.tasks.of(self.spec.tasks)
         self.layout = BatchLayout.of(self.spec, tuple(task.name for task in self.tasks))
@@ -161,7 +161,7 @@ def lasting_settings(run: TrainRun, spec: Spec) -> dict[str, Any]:
 
 def make_bundle(run: TrainRun, trained: Trained, directory: Path, *, run_id: str) -> None:
     """Write the bundle of a finished run."""
-    data = Path(run.data.path)
+    data = locate(run.data.path)
     tree = run.model_dump(mode="json")
     tree["tracking"]["uri"] = hide_passwords(run.tracking.uri)
     manifest = Manifest(model=run.model, tasks=trained.tasks, fingerprint=trained.spec.fingerprint, run=tree)
@@ -169,7 +169,7 @@ def make_bundle(run: TrainRun, trained: Trained, directory: Path, *, run_id: str
     calibration = trained.calibration
     facts = CardFacts(
         run={"run_id": run_id, "run_name": run.run_name, "seed": run.seed, "steps": trained.outcome.best_step},
-        data=json.loads((data / "stats.json").read_text(encoding="utf-8")),
+        data=json.loads((data / "stats.json").read_text()),
         tasks=[task.model_dump(mode="json") for task in trained.tasks],
         model=run.model.model_dump(mode="json"),
         parameters=parameters(trained.weights),

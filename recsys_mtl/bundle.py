@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 import yaml
 from safetensors import SafetensorError
@@ -22,8 +21,11 @@ from recsys_mtl.calibration import Calibration, predictions
 from recsys_mtl.config import Config, ConfigError, read_yaml, validate
 from recsys_mtl.data.batch import BatchLayout, collate
 from recsys_mtl.data.encode import Encoder
+from recsys_mtl.data.parquet import read_table
 from recsys_mtl.fusion import Fusions, default_fusions
 from recsys_mtl.model import ModelConfig, RankingModel
+from recsys_mtl.storage import Location, Place, locate
+from recsys_mtl.storage.stores import refusals
 from recsys_mtl.tasks import Task
 
 SCORE_TOLERANCE = 1e-5
@@ -109,7 +111,7 @@ def write_bundle(
     weights: Mapping[str, Tensor],
     manifest: Manifest,
     *,
-    data: Path,
+    data: Place,
     calibration: Calibration,
     metrics: Mapping[str, Any],
     card: str,
@@ -128,14 +130,15 @@ def write_bundle(
     (directory / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
     (directory / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     (directory / "golden.jsonl").write_text("", encoding="utf-8")
-    _write_golden(directory, data)
+    _write_golden(directory, locate(data))
     return Bundle.load(directory)
 
 
-def _write_golden(directory: Path, data: Path) -> None:
+def _write_golden(directory: Path, data: Location) -> None:
     bundle = Bundle.load(directory)
-    requests = [json.loads(line) for line in (data / "golden.jsonl").read_text(encoding="utf-8").splitlines()]
-    scores = iter(bundle.score_encoded(pq.read_table(data / "golden.parquet")).tolist())
+    requests = [json.loads(line) for line in (data / "golden.jsonl").read_text().splitlines()]
+    with refusals(data):
+        scores = iter(bundle.score_encoded(read_table(data / "golden.parquet")).tolist())
     lines = []
     for request in requests:
         expected = [dict(zip(bundle.tasks, next(scores), strict=True)) for _ in request["candidates"]]

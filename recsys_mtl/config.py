@@ -67,15 +67,26 @@ def read_yaml(path: Path) -> Any:
         ConfigError: no such file, not YAML (with its line) or not a mapping.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror or error}"]) from None
+    return parse_yaml(content, str(path))
+
+
+def parse_yaml(content: bytes, name: str) -> Any:
+    """Parse the content of a YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: not YAML (with its line) or not a mapping.
+    """
+    try:
+        tree = yaml.safe_load(content.decode())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: not valid YAML: {yaml_problem(error)}"]) from None
+        raise ConfigError([f"{name}: not valid YAML: {yaml_problem(error)}"]) from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError([f"{path}: expected a mapping of fields, got {type(tree).__name__}"])
+        raise ConfigError([f"{name}: expected a mapping of fields, got {type(tree).__name__}"])
     return tree
 
 

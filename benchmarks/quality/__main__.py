@@ -25,7 +25,7 @@ from pipelines.quiet import quiet
 
 @user_errors
 def main(
-    data: Annotated[Path, typer.Argument(help="Prepared data set.")],
+    data: Annotated[str, typer.Argument(help="Prepared data set: a directory, or an address such as s3://...")],
     out: Annotated[Path, typer.Option(help="Folder of results, logs, MLflow runs and the report.")],
     plan: Annotated[Path, typer.Option(help="What is trained.")] = MODELS,
     models: Annotated[str, typer.Option(help="Comma-separated models; all of the plan by default.")] = "",

@@ -13,6 +13,7 @@ from pipelines.run import TrainRun
 from recsys_mtl.config import Config, ConfigError, load, read_yaml, validate
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.spec import Spec
+from recsys_mtl.storage import Place, locate
 from recsys_mtl.tasks import RegressionTask, Task
 
 MODELS = Path(__file__).with_name("models.yaml")
@@ -112,19 +113,19 @@ class Job:
 class Data:
     """The prepared data set, as far as a plan needs to know it."""
 
-    path: Path
+    path: Place
     spec: Spec
     stats: dict[str, Any]
 
     @classmethod
-    def load(cls, path: Path) -> "Data":
+    def load(cls, path: Place) -> "Data":
         """Read what describes a prepared data set.
 
         Raises:
             ConfigError: it is none.
         """
         spec = Encoder.load(path).spec
-        return cls(path, spec, json.loads((path / "stats.json").read_text(encoding="utf-8")))
+        return cls(path, spec, json.loads((locate(path) / "stats.json").read_text()))
 
     def task(self, name: str) -> Task:
         """Return a task by its name.

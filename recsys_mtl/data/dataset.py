@@ -1,4 +1,4 @@
-"""A prepared data set on disk: written as a whole or not at all.
+"""A prepared data set, on disk or in an object store: written as a whole or not at all.
 
     spec.yaml  vocab/  stats.json  golden.jsonl  golden.parquet  train/ valid/ test/ part-00000.parquet ...
 
@@ -8,8 +8,9 @@ metrics can be computed in a stream by workers that share nothing.
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,24 +25,29 @@ from recsys_mtl.data.replacing import replacing
 from recsys_mtl.data.shard_writer import write_by_group, write_shuffled
 from recsys_mtl.data.spec import Spec
 from recsys_mtl.data.stats import SplitStats
+from recsys_mtl.data.uploading import UNFINISHED, uploading
 from recsys_mtl.data.values import FeatureError
+from recsys_mtl.storage import Location, Place, locate
 
-REQUIRED = frozenset({"spec.yaml", "stats.json", *SPLITS})
+SPEC = "spec.yaml"
+"""The file that makes a directory a data set."""
+REQUIRED = frozenset({SPEC, "stats.json", *SPLITS})
 PARTS = REQUIRED | {"vocab", "golden.jsonl", "golden.parquet"}
 
 Progress = Callable[[str, int], None]
-"""Called with the split's name, or ``fit``, and the number of rows done since the last call."""
+"""Called with the split's name, or ``fit``, and the number of rows done since the last call; ``upload`` counts KiB."""
 
 
-def write_dataset(raw: RawData, out: Path, *, progress: Progress = lambda *_: None) -> Spec:
+def write_dataset(raw: RawData, out: Place, *, progress: Progress = lambda *_: None) -> Spec:
     """Fit on the training split, encode every split, and put the whole at ``out``.
 
     Raises:
         ConfigError: ``out`` holds something else than a prepared data set, a column is absent, or a split is empty.
         FeatureError: a value that its feature cannot take, with its row in the split.
     """
-    refuse_foreign(out)
-    with replacing(out) as directory:
+    place = locate(out)
+    refuse_foreign(place)
+    with _replacing(place, progress) as directory:
         rows = Rows(raw, "train", progress, "fit")
         with rows.located():
             spec, vocabularies = fit(raw.schema, rows)
@@ -59,15 +65,23 @@ def write_dataset(raw: RawData, out: Path, *, progress: Progress = lambda *_: No
     return spec
 
 
-def refuse_foreign(out: Path) -> None:
+def _replacing(out: Location, progress: Progress) -> AbstractContextManager[Path]:
+    if out.is_local:
+        return replacing(out.local)
+    return uploading(out, last=SPEC, progress=partial(progress, "upload"))
+
+
+def refuse_foreign(out: Location) -> None:
     """Make sure that writing to ``out`` destroys nothing but a prepared data set.
 
     Raises:
         ConfigError: there is something else.
     """
-    if out.is_mount():
+    if out.is_local and out.local.is_mount():
         raise ConfigError([f"{out}: is a mount point, which cannot be replaced; choose a directory in it"])
-    names = {entry.name for entry in out.iterdir()} if out.is_dir() else {out.name} if out.exists() else set()
+    names = {child.name for child in out.children()} if out.is_directory() else {out.name} if out.exists() else set()
+    if UNFINISHED in names and names <= PARTS | {UNFINISHED}:
+        return
     if names and not REQUIRED <= names <= PARTS:
         other = min(names - PARTS, default="an unfinished one")
         raise ConfigError([f"{out}: exists and is not a prepared data set ({other}); choose another directory"])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import xxhash
 import yaml
 
-from recsys_mtl.config import ConfigError, read_yaml, validate
+from recsys_mtl.config import ConfigError, parse_yaml, validate
 from recsys_mtl.data.feature_kinds import (
     FIRST_ID,
     MISSING_ID,
@@ -25,6 +26,7 @@ from recsys_mtl.data.feature_kinds import (
     table_of,
 )
 from recsys_mtl.data.lists import as_lists, lists_of, trim
+from recsys_mtl.data.parquet import read_table
 from recsys_mtl.data.spec import Spec
 from recsys_mtl.data.values import (
     Array,
@@ -40,6 +42,10 @@ from recsys_mtl.data.values import (
     single_array,
     text_of,
 )
+from recsys_mtl.storage import Location, Place, locate
+from recsys_mtl.storage.stores import meaning
+
+Directory = TypeVar("Directory", Path, Location)
 
 HASH_SEED = 0
 
@@ -55,14 +61,15 @@ class Encoder:
         self.vocabularies = vocabularies
 
     @classmethod
-    def load(cls, directory: Path) -> "Encoder":
+    def load(cls, place: Place) -> "Encoder":
         """Read ``spec.yaml`` and ``vocab/`` of a prepared data set or a bundle.
 
         Raises:
             ConfigError: the specification is missing or broken, or a vocabulary is not the one that belongs to it.
         """
+        directory = locate(place)
         path = directory / "spec.yaml"
-        spec = validate(Spec, read_yaml(path), where=f"{path}: ")
+        spec = validate(Spec, parse_yaml(path.read_bytes(), str(path)), where=f"{path}: ")
         return cls(spec, {table: _read_vocabulary(directory, table, spec) for table in spec.vocabularies})
 
     def save(self, directory: Path) -> None:
@@ -178,17 +185,17 @@ def bucketise(feature: NumberFeature, numbers: Floats) -> Int32s:
     return np.where(np.isnan(numbers), MISSING_ID, buckets).astype(np.int32)
 
 
-def vocabulary_file(directory: Path, table: str) -> Path:
+def vocabulary_file(directory: Directory, table: str) -> Directory:
     """Name the file of a table's vocabulary."""
     return directory / "vocab" / f"{table}.parquet"
 
 
-def _read_vocabulary(directory: Path, table: str, spec: Spec) -> list[str]:
+def _read_vocabulary(directory: Location, table: str, spec: Spec) -> list[str]:
     path = vocabulary_file(directory, table)
     try:
-        values: list[str] = pq.read_table(path)["value"].to_pylist()  # type: ignore[assignment]  # written without nulls
+        values: list[str] = read_table(path)["value"].to_pylist()  # type: ignore[assignment]  # written without nulls
     except (OSError, KeyError, pa.ArrowException) as error:
-        raise ConfigError([f"{path}: not readable as a vocabulary: {error}"]) from None
+        raise ConfigError([f"{path}: not readable as a vocabulary: {meaning(error)}"]) from None
     if len(values) != (expected := spec.rows[table] - FIRST_ID):
         raise ConfigError([f"{path}: has {len(values)} values where {directory / 'spec.yaml'} expects {expected}"])
     return values

@@ -1,25 +1,29 @@
 """Row groups of a split, and which rows of them belong to whom."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_mtl.config import ConfigError
+from recsys_mtl.data.parquet import footers, opened
+from recsys_mtl.storage import Location, Place, locate
+from recsys_mtl.storage.stores import meaning
 
 
 @dataclass(frozen=True)
 class RowGroup:
     """A run of rows that is read at once."""
 
-    path: Path
+    path: Location
     index: int
     rows: int
     number: int
     """Position among all row groups of the split: the same for every worker and every run."""
+    footer: pq.FileMetaData | None = field(default=None, compare=False, repr=False)
+    """Of its file, so that reading it is one request less."""
 
 
 @dataclass(frozen=True)
@@ -31,23 +35,20 @@ class Piece:
     end: int
 
 
-def row_groups(data: Path, split: str) -> list[RowGroup]:
+def row_groups(data: Place, split: str) -> list[RowGroup]:
     """List a split's row groups in the order of file names.
 
     Raises:
         ConfigError: no such split, or a file that is not Parquet.
     """
-    files = sorted((data / split).glob("*.parquet"))
+    directory = locate(data) / split
+    files = directory.children("*.parquet")
     if not files:
-        raise ConfigError([f"data.path: {data / split} has no Parquet files; is {data} a prepared data set?"])
+        raise ConfigError([f"data.path: {directory} has no Parquet files; is {data} a prepared data set?"])
     groups: list[RowGroup] = []
-    for path in files:
-        try:
-            metadata = pq.read_metadata(path)
-        except (OSError, pa.ArrowException) as error:
-            raise ConfigError([f"{path}: not readable as Parquet: {error}"]) from None
-        for index in range(metadata.num_row_groups):
-            groups.append(RowGroup(path, index, metadata.row_group(index).num_rows, len(groups)))
+    for path, footer in zip(files, footers(files), strict=True):
+        for index in range(footer.num_row_groups):
+            groups.append(RowGroup(path, index, footer.row_group(index).num_rows, len(groups), footer))
     return groups
 
 
@@ -88,10 +89,10 @@ def read(group: RowGroup, columns: list[str]) -> pa.Table:
         ConfigError: the file is damaged or lacks a column, with its name and the row group's number.
     """
     try:
-        with pq.ParquetFile(group.path, memory_map=True, page_checksum_verification=True) as file:
+        with opened(group.path, group.footer) as file:
             table = file.read_row_group(group.index, columns=columns, use_threads=False)
     except (OSError, pa.ArrowException) as error:
-        raise ConfigError([f"{group.path}: row group {group.index} cannot be read: {error}"]) from None
+        raise ConfigError([f"{group.path}: row group {group.index} cannot be read: {meaning(error)}"]) from None
     if absent := sorted(set(columns) - set(table.column_names)):
         raise ConfigError([f"{group.path}: column {name!r} is absent" for name in absent])
     return table

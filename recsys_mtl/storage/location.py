@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Location:
     """A file or a directory, there or not yet.
 
-    What a store or a disk refuses is a `ConfigError` that names the place.
+    What a store or a disk refuses is a `ConfigError` that names the place, but where a file is read bit by bit.
     """
 
     filesystem: fs.FileSystem = field(compare=False, repr=False)
@@ -62,6 +62,11 @@ class Location:
         with refusals(self):
             return self._kind() != fs.FileType.NotFound
 
+    def is_directory(self) -> bool:
+        """Tell whether there is a directory."""
+        with refusals(self):
+            return self._kind() == fs.FileType.Directory
+
     def children(self, pattern: str = "*") -> list["Location"]:
         """List the files and directories in it whose names match, in the order of names; none if it is not there."""
         with refusals(self):
@@ -71,10 +76,12 @@ class Location:
 
     @contextmanager
     def open(self) -> Iterator[pa.NativeFile]:
-        """Open a file for reading at any place of it; a local one is mapped into memory."""
-        with refusals(self):
-            file = pa.memory_map(self.path) if self.is_local else self.filesystem.open_input_file(self.path)
-        with file:
+        """Open a file for reading at any place of it; a local one is mapped into memory.
+
+        Raises:
+            OSError: what the store or the disk refuses, now or when it is read.
+        """
+        with pa.memory_map(self.path) if self.is_local else self.filesystem.open_input_file(self.path) as file:
             yield file
 
     def read_bytes(self) -> bytes:
@@ -102,7 +109,10 @@ class Location:
         self.write_bytes(text.encode())
 
     def remove(self) -> None:
-        """Remove a file, or a directory with all that is in it; nothing if there is none."""
+        """Remove a file, or a directory with all that is in it; nothing if there is none.
+
+        In an object store an empty object may stay for the directory above.
+        """
         with refusals(self):
             kind = self._kind()
             if kind == fs.FileType.Directory:

@@ -88,8 +88,8 @@ def meaning(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     text = " ".join(str(error).split())
-    found = re.search(r"AWS Error (\w+) during \w+ operation: ([^;(]*)", text)
+    found = re.search(r"AWS Error (\w+(?: \(HTTP status \d+\))?) during \w+ operation: ([^;(]*)", text)
     if found is None:
         return text
     detail = found[2].strip().rstrip(".")
-    return f"{MEANINGS[found[1]]} ({detail})" if found[1] in MEANINGS else f"{found[1]}: {detail}"
+    return f"{MEANINGS.get(found[1], 'the store answers ' + found[1])} ({detail})"

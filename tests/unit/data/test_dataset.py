@@ -43,7 +43,7 @@ def test_held_out_rows_are_sorted_and_no_group_is_in_two_row_groups(
     monkeypatch.setattr(shard_writer, "ROW_GROUP_ROWS", 50)
     builders.prepared(tmp_path / "data")
     groups = row_groups(tmp_path / "data", split)
-    users = [pq.ParquetFile(group.path).read_row_group(group.index)[GROUP].to_numpy() for group in groups]
+    users = [pq.ParquetFile(group.path.local).read_row_group(group.index)[GROUP].to_numpy() for group in groups]
     assert len(users) > 3
     joined = np.concatenate(users)
     assert (np.diff(joined) >= 0).all()

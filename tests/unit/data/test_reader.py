@@ -10,6 +10,7 @@ from recsys_mtl.data.batch import BatchLayout
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.reader import Cursor, EvalReader, ReaderConfig, TrainReader, Worker, shares
 from recsys_mtl.data.shards import RowGroup, row_groups
+from recsys_mtl.storage import locate
 from tests import builders
 from tests.unit.data.worlds import LAYOUT, rows_of, write_shards
 
@@ -174,7 +175,7 @@ def test_no_group_is_on_two_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(1, 6))
 def test_shares_are_runs_of_about_equal_length(sizes: list[int], world: int) -> None:
-    groups = [RowGroup(Path("x"), i, rows, i) for i, rows in enumerate(sizes)]
+    groups = [RowGroup(locate("x"), i, rows, i) for i, rows in enumerate(sizes)]
     found = shares(groups, world)
     assert len(found) == world
     assert [group for mine in found for group in mine] == groups
@@ -183,5 +184,5 @@ def test_shares_are_runs_of_about_equal_length(sizes: list[int], world: int) -> 
 
 
 def test_a_long_row_group_goes_where_most_of_it_lies() -> None:
-    groups = [RowGroup(Path("x"), i, rows, i) for i, rows in enumerate((4, 6))]
+    groups = [RowGroup(locate("x"), i, rows, i) for i, rows in enumerate((4, 6))]
     assert shares(groups, 2) == [groups[:1], groups[1:]]

@@ -11,6 +11,7 @@ from recsys_mtl.data.batch import BatchLayout
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.reader import EvalReader, Worker
 from recsys_mtl.data.shards import Piece, RowGroup, Stream, cut, read, row_groups
+from recsys_mtl.storage import locate
 from tests import builders
 from tests.unit.data.worlds import write_shards
 
@@ -27,14 +28,14 @@ def rows(tables: list[pa.Table]) -> list[int | None]:
 
 
 def test_row_groups_are_listed_in_the_order_of_files(shards: Path) -> None:
-    first, second = (shards / "train" / f"part-{i}.parquet" for i in range(2))
+    first, second = (locate(shards / "train" / f"part-{i}.parquet") for i in range(2))
     expected = [RowGroup(first, 0, 4, 0), RowGroup(first, 1, 2, 1), RowGroup(second, 0, 5, 2)]
     assert row_groups(shards, "train") == expected
 
 
 @given(st.lists(st.integers(0, 6), max_size=6), st.integers(0, 20), st.integers(0, 20))
 def test_a_cut_is_a_slice_of_the_groups_laid_end_to_end(sizes: list[int], start: int, end: int) -> None:
-    groups = [RowGroup(Path("x"), 0, size, i) for i, size in enumerate(sizes)]
+    groups = [RowGroup(locate("x"), 0, size, i) for i, size in enumerate(sizes)]
     laid = [(group.number, row) for group in groups for row in range(group.rows)]
     pieces = cut(groups, start, end)
     assert [(p.group.number, row) for p in pieces for row in range(p.start, p.end)] == laid[start:end]
@@ -52,7 +53,7 @@ def test_a_stream_hands_out_any_number_of_rows(shards: Path, takes: list[int]) -
 def test_a_stream_reads_nothing_before_it_must(shards: Path) -> None:
     groups = row_groups(shards, "train")
     stream = Stream(cut(groups, 0, 11), ["row"])
-    groups[2].path.unlink()
+    groups[2].path.remove()
     assert rows(list(stream.take(6))) == list(range(6))
     with pytest.raises(ConfigError, match=r"part-1\.parquet: row group 0 cannot be read: .*No such file"):
         list(stream.take(1))
@@ -97,7 +98,7 @@ def test_a_damaged_page_is_named_with_its_row_group(place: float, data: Path, tm
     content = bytearray(group.path.read_bytes())
     start = int(place * len(content))
     content[start : start + 40] = bytes(byte ^ 0xFF for byte in content[start : start + 40])
-    group.path.write_bytes(content)
+    group.path.write_bytes(bytes(content))
     layout = BatchLayout.of(Encoder.load(data).spec, builders.TASKS)
     with pytest.raises(ConfigError, match=rf"^{group.path}: row group 0 cannot be read: "):
         list(EvalReader([group], layout, batch_size=100, worker=Worker()))

@@ -1,0 +1,47 @@
+"""Parquet files wherever they are: mapped into memory from a disk, in few requests from an object store."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys_mtl.config import ConfigError
+from recsys_mtl.storage import Location
+from recsys_mtl.storage.stores import meaning
+
+REQUESTS = 16
+"""Footers that are asked for at once: an object store takes its time for each."""
+
+
+@contextmanager
+def opened(file: Location, footer: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file; with its ``footer``, known from before, nothing is read yet."""
+    with file.open() as source:
+        # Pieces of a row group that lie together are one request; where memory is mapped that would be a copy.
+        yield pq.ParquetFile(source, metadata=footer, pre_buffer=not file.is_local, page_checksum_verification=True)
+
+
+def read_table(file: Location) -> pa.Table:
+    """Read a whole file."""
+    with opened(file) as parquet:
+        return parquet.read()
+
+
+def footers(files: list[Location]) -> list[pq.FileMetaData]:
+    """Read what files say of their row groups.
+
+    Raises:
+        ConfigError: a file that is not Parquet.
+    """
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        return list(pool.map(_footer, files))
+
+
+def _footer(file: Location) -> pq.FileMetaData:
+    try:
+        with opened(file) as parquet:
+            return parquet.metadata
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError([f"{file}: not readable as Parquet: {meaning(error)}"]) from None
