@@ -1,5 +1,6 @@
 """Runs that are killed, and go on from their checkpoints: on as many workers, on more and on fewer."""
 
+import json
 import os
 import random
 import signal
@@ -162,10 +163,16 @@ def test_a_run_goes_on_with_another_number_of_workers(tmp_path: Path, data: Path
 
 
 @pytest.mark.dist
-def test_a_finished_run_that_is_called_again_only_evaluates(tmp_path: Path, data: Path) -> None:
-    run = make_run(data, PLAIN, epochs=1, checkpoint={"every_steps": 13})
-    once = run_workers(1, tmp_path, work, run, tmp_path / "run", None)[0]
-    again = run_workers(1, tmp_path, work, run, tmp_path / "run", None)[0]
+def test_a_finished_run_keeps_its_best_and_only_evaluates_if_it_is_called_again(tmp_path: Path, data: Path) -> None:
+    checkpoint = {"every_steps": 13, "keep": 1, "keep_best": 1}
+    select = {"metric": "click/rows"}  # the same at each evaluation, so that the first is the best
+    run, folder = make_run(data, PLAIN, epochs=1, checkpoint=checkpoint, select=select), tmp_path / "run"
+    once = run_workers(1, tmp_path, work, run, folder, None)[0]
+    records = [json.loads(mark.read_text()) for mark in sorted(folder.glob(f"*/{MARK}"))]
+    assert [record["step"] for record in records] == [5, 13], "the best, which no step of the plan saved, and the last"
+    assert once["outcome"]["best_step"] == 5
+    assert records[0]["value"] == once["outcome"]["best_value"]
+    again = run_workers(1, tmp_path, work, run, folder, None)[0]
     assert again["evaluations"] == []
     assert all(torch.equal(again["weights"][name], weight) for name, weight in once["weights"].items())
     assert again["outcome"] == once["outcome"]

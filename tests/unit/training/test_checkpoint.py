@@ -61,7 +61,7 @@ def newest(checkpoints: Checkpoints) -> int:
 
 
 @contextmanager
-def full_disk(left: int = 4 * BIG // 4) -> Iterator[None]:
+def full_disk(left: int = BIG) -> Iterator[None]:
     """No file may have more bytes: the system refuses the next one, as it does on a full disk."""
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (left, hard))
