@@ -95,7 +95,7 @@ def test_a_full_disk_of_one_worker_costs_checkpoints_and_nothing_else(tmp_path: 
     assert_same_end(resumed, cramped)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_store_that_fails_during_a_run_costs_a_checkpoint_and_nothing_else(tmp_path: Path, data: Path) -> None:
     run = make_run(data, PLAIN, checkpoint={"every_steps": 10})
     with object_store() as store:
