@@ -19,6 +19,7 @@ from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.health import Health, HealthConfig, alarms
 from recsys_mtl.health.report import charts, tables, tags
+from recsys_mtl.storage import locate
 from recsys_mtl.tracking import MetricLog
 from recsys_mtl.training.loop import Progress
 from recsys_mtl.training.select import Metrics
@@ -45,7 +46,7 @@ def _work(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     worker = Worker(context.get_world_rank(), context.get_world_size())
     torch.set_num_threads(run.cluster.cpus_per_worker)
-    folder = Path(run.trainer.checkpoint.path) / config["run_id"]
+    folder = locate(run.trainer.checkpoint.path) / config["run_id"]
     program = WorkerProgram(run, worker, ray.train.torch.get_device(), checkpoint_dir=folder)
     first = worker.rank == 0
     with MetricLog(run.tracking.absolute_uri, config["run_id"]) if first else nullcontext() as log:
@@ -56,6 +57,7 @@ def _work(config: dict[str, Any]) -> None:
                 log.log_artifacts(Path(directory), "bundle")
             test = trained.test.compute()
             log.log(trained.outcome.best_step, flat("test", test))
+            log.tag({"failed_saves": str(trained.outcome.failed_saves)})
             for path, figure in figures(trained):
                 log.log_figure(figure, path)
             found = [] if trained.health is None else alarms(trained.health, run.health)

@@ -190,6 +190,8 @@ def report(console: Console, final: Event, run_id: str, run: TrainRun, version: 
         console.print(line, highlight=False)
     for alarm in final.extra["alarms"]:
         console.print(f"expert health: {alarm}", highlight=False)
+    if failed := final.extra["failed_saves"]:
+        console.print(f"checkpoints that could not be written: {failed} (see the log for reasons)", highlight=False)
     console.print(f"registered {run.registry.name} version {version} as {run.registry.alias}", highlight=False)
     console.print(f"compare runs: {run.tracking.ui}", highlight=False, soft_wrap=True)
     console.print(f"run_id={run_id}", highlight=False)

@@ -21,7 +21,7 @@ from recsys_mtl.health import Health, HealthRecord, RowSample, alarms, measure
 from recsys_mtl.health.report import positive_rates
 from recsys_mtl.metrics.bank import MetricBank
 from recsys_mtl.objectives.losses import Objective
-from recsys_mtl.storage import locate
+from recsys_mtl.storage import Location, locate
 from recsys_mtl.tasks import Task
 from recsys_mtl.tracking.store import hide_passwords
 from recsys_mtl.training.checkpoint import Checkpoints
@@ -61,7 +61,7 @@ class WorkerProgram:
     """The parts of a run as this worker sees them."""
 
     def __init__(
-        self, run: TrainRun, worker: Worker, device: torch.device, *, checkpoint_dir: Path | None = None
+        self, run: TrainRun, worker: Worker, device: torch.device, *, checkpoint_dir: Location | None = None
     ) -> None:
         """``checkpoint_dir`` is this run's folder for checkpoints."""
         self.run, self.worker, self.device = run, worker, device
@@ -120,7 +120,13 @@ class WorkerProgram:
         config = self.run.trainer.checkpoint
         if self.checkpoint_dir is None or config.every_steps is None:
             return None
-        return Checkpoints(self.checkpoint_dir, keep=config.keep, settings=lasting_settings(self.run, self.spec))
+        return Checkpoints(
+            self.checkpoint_dir,
+            config,
+            settings=lasting_settings(self.run, self.spec),
+            select=self.run.trainer.select,
+            timeout_s=self.run.cluster.collective_timeout_s,
+        )
 
     def objective(self) -> Objective:
         """Make the run's objective."""

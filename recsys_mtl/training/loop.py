@@ -1,5 +1,6 @@
 """The loop: epochs of steps, evaluations in between, the best weights at the end. It knows nothing of Ray."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -12,12 +13,14 @@ from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.data.batch import Batch
 from recsys_mtl.data.prefetch import Prefetch
 from recsys_mtl.data.reader import Cursor, TrainReader
-from recsys_mtl.training.checkpoint import CheckpointConfig, Checkpoints
+from recsys_mtl.training.checkpoint import CheckpointConfig, Checkpoints, DamagedError, Saved
 from recsys_mtl.training.meter import Meter
 from recsys_mtl.training.select import Metrics, SelectConfig
 from recsys_mtl.training.sharding import restore, snapshot
 from recsys_mtl.training.state import put_back, training_state
 from recsys_mtl.training.step import NotFiniteError, StepResult, TrainStep
+
+logger = logging.getLogger(__name__)
 
 
 class TrainerConfig(Config):
@@ -84,6 +87,9 @@ class Outcome:
     """Time in training steps and waiting for them, without evaluation."""
     waited_s: float = 0.0
     evaluations: list[tuple[int, float]] = field(default_factory=list)
+    """Step and value of the metric that selects."""
+    failed_saves: int = 0
+    """Checkpoints that could not be written."""
 
 
 LOG_EVERY = 20
@@ -119,13 +125,19 @@ class Trainer:
         """
         if self.checkpoints is not None:
             self._resume(self.checkpoints)
+        try:
+            self._train()
+        finally:
+            self._finish_save()
+        if self.best is not None:
+            restore(self.step.model, self.best)
+        return self.outcome
+
+    def _train(self) -> None:
         epoch, step = divmod(self.outcome.steps, self.reader.steps)
         while not self._is_over():
             self._epoch(Cursor(epoch, step))
             epoch, step = epoch + 1, 0
-        if self.best is not None:
-            restore(self.step.model, self.best)
-        return self.outcome
 
     def _is_over(self) -> bool:
         return self.outcome.steps >= self.total or self.outcome.stopped_early
@@ -171,23 +183,43 @@ class Trainer:
         return self.outcome.steps % (self.config.eval_every or self.reader.steps) == 0
 
     def _checkpoint_is_due(self) -> bool:
-        every = self.config.checkpoint.every_steps
-        return self.checkpoints is not None and every is not None and self.outcome.steps % every == 0
+        config = self.config.checkpoint
+        if self.checkpoints is None or config.every_steps is None:
+            return False
+        is_best = self.outcome.steps in self.config.select.best(self.outcome.evaluations, config.keep_best)
+        return is_best or self.outcome.steps % config.every_steps == 0
 
     def _save(self) -> None:
         """Save everything. The best weights are there once: as the model's where these are the best."""
         assert self.checkpoints is not None
+        self._finish_save()
         outcome = self.outcome
         progress = {"outcome": asdict(outcome), "bad_evaluations": self.bad_evaluations, "losses": self.meter.state()}
         progress["unsent"] = self.listener.unsent()
         progress["best"] = self.best is not None and outcome.best_step != outcome.steps
         best = {"best": self.best} if progress["best"] else {}
-        self.checkpoints.save(outcome.steps, training_state(self.step) | best, progress)
+        value = dict(outcome.evaluations).get(outcome.steps)
+        self.checkpoints.save(outcome.steps, training_state(self.step), progress, constant=best, value=value)
+
+    def _finish_save(self) -> None:
+        """Wait for the save under way. Every worker does: it is whole when all of them have written their part."""
+        if self.checkpoints is not None and not self.checkpoints.finish():
+            self.outcome.failed_saves += 1
 
     def _resume(self, checkpoints: Checkpoints) -> None:
+        """Go on from the newest checkpoint; from the one before it if that is damaged."""
         saved = checkpoints.latest()
-        if saved is None:
-            return
+        while saved is not None:
+            try:
+                self._go_on(checkpoints, saved)
+                break
+            except DamagedError as error:
+                saved = checkpoints.latest(before=saved.step)
+                if saved is None:
+                    raise
+                logger.warning("%s; the run goes on from step %d", error, saved.step)
+
+    def _go_on(self, checkpoints: Checkpoints, saved: Saved) -> None:
         best = {"best": snapshot(self.step.model)} if saved.progress["best"] else {}
         state = training_state(self.step) | best
         checkpoints.load(saved, state)

@@ -1,7 +1,7 @@
 """Selection: which weights of a run are the best."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from pydantic import NonNegativeInt
@@ -48,3 +48,9 @@ class SelectConfig(Config):
     def better(self, value: float, best: float) -> bool:
         """Tell whether ``value`` beats ``best``; anything beats NaN."""
         return not math.isnan(value) and (math.isnan(best) or (value > best if self.mode == "max" else value < best))
+
+    def best(self, values: Sequence[tuple[int, float]], count: int) -> list[int]:
+        """Return the steps of the best values, best first; of equal ones the earlier."""
+        sign = -1 if self.mode == "max" else 1
+        known = [(sign * value, step) for step, value in values if not math.isnan(value)]
+        return [step for _, step in sorted(known)[:count]]

@@ -21,7 +21,7 @@ from pipelines.worker import WorkerProgram
 from recsys_mtl.config import validate
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.tracking.client import connect
-from recsys_mtl.training.checkpoint import MARK
+from recsys_mtl.training.shelf import MARK
 from tests import builders
 from tests.distributed.processes import run_workers
 from tests.distributed.test_checkpoint import Diary

@@ -61,3 +61,16 @@ def test_without_a_calibrator_there_is_no_such_loss() -> None:
     meter = Meter(of)
     meter.add(result(of, slice(0, 4)))
     assert list(meter.read()) == ["click", "buy", "total"]
+
+
+@pytest.mark.parametrize("shares", [1, 3])
+def test_it_goes_on_from_its_state_whatever_number_of_workers_it_is_of(shares: int) -> None:
+    of = objective()
+    meter, other = Meter(of), Meter(of)
+    meter.add(result(of, slice(0, 3)))
+    (mine,) = meter.state() or []
+    other.put_back([[[value / shares for value in mine[0]], mine[1]]] * shares)
+    for each in (meter, other):
+        each.add(result(of, slice(3, 4)))
+    assert other.read() == pytest.approx(meter.read(), rel=0 if shares == 1 else 1e-6)
+    assert Meter(of).state() is None
