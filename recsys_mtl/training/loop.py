@@ -14,6 +14,7 @@ from recsys_mtl.data.prefetch import Prefetch
 from recsys_mtl.data.reader import Cursor, TrainReader
 from recsys_mtl.training.checkpoint import CheckpointConfig, Checkpoints
 from recsys_mtl.training.meter import Meter
+from recsys_mtl.training.plan_record import recorded_plan, tell_changes
 from recsys_mtl.training.select import Metrics, SelectConfig
 from recsys_mtl.training.sharding import restore, snapshot
 from recsys_mtl.training.state import put_back, training_state
@@ -180,6 +181,7 @@ class Trainer:
         outcome = self.outcome
         progress = {"outcome": asdict(outcome), "bad_evaluations": self.bad_evaluations, "losses": self.meter.state()}
         progress["unsent"] = self.listener.unsent()
+        progress["plan"] = recorded_plan(self.step.model)
         progress["best"] = self.best is not None and outcome.best_step != outcome.steps
         best = {"best": self.best} if progress["best"] else {}
         self.checkpoints.save(outcome.steps, training_state(self.step) | best, progress)
@@ -195,6 +197,7 @@ class Trainer:
         self.outcome = Outcome(**saved.progress["outcome"])
         self.bad_evaluations = saved.progress["bad_evaluations"]
         self.meter.put_back(saved.progress["losses"])
+        tell_changes(saved.progress.get("plan", {}), recorded_plan(self.step.model))
         self.listener.resend(saved.progress["unsent"])
         is_best = self.outcome.best_step == saved.step
         self.best = best.get("best", snapshot(self.step.model) if is_best else None)
