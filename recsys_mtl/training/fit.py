@@ -44,11 +44,9 @@ def _way_out(table: TableFacts, choice: Choice, site: Site) -> str:
 
 
 def _enough_workers(tables: list[TableFacts], site: Site, fits: Callable[[Site], bool]) -> int | None:
-    one_node = site.node == site.workers
-    step = 1 if one_node else site.node
     for stretch in STRETCH:
-        workers = math.ceil(workers_at_least(tables, site) * stretch / step) * step
-        if fits(replace(site, workers=workers, node=workers if one_node else site.node)):
+        workers = math.ceil(workers_at_least(tables, site) * stretch / site.step) * site.step
+        if fits(replace(site, workers=workers, node=site.step if site.step > 1 else workers)):
             return workers
     return None
 

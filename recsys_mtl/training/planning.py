@@ -79,7 +79,7 @@ def make_site(
     usable = 1 - RESERVED if device.type == "cuda" else 1
     budget = GIB * usable * (memory_gib or DEFAULT_GIB[device.type])
     node = min(sharding.workers_per_node or world, world)
-    return Site(world, device.type, node, budget, usable, sparse)
+    return Site(world, device.type, node, sharding.workers_per_node or 1, budget, usable, sparse)
 
 
 def _try(model: nn.Module, site: Site, choices: Mapping[str, Choice]) -> ShardingPlan | None:

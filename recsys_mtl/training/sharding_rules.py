@@ -73,6 +73,8 @@ class Site:
     """``cpu`` or ``cuda``."""
     node: int
     """Workers of a machine; ``workers`` where there is only one."""
+    step: int
+    """Workers that are added at a time: whole machines where somebody said what those are."""
     budget: float
     """Bytes that a worker has for tables."""
     usable: float

@@ -12,7 +12,7 @@ TABLES = [USER, ITEM, NARROW]
 
 
 def site(kind: str = "rowwise_adagrad", *, workers: int = 4, device: str = "cpu", budget: float = 1e9) -> Site:
-    return Site(workers, device, workers, budget, 1.0, validate(SparseConfig, {"kind": kind}))
+    return Site(workers, device, workers, 1, budget, 1.0, validate(SparseConfig, {"kind": kind}))
 
 
 def config(default: str = "auto", **tables: str) -> ShardingConfig:
