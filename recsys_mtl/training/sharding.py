@@ -35,8 +35,9 @@ def shard(
     whatever they held before.
     """
     sharding = sharding or ShardingConfig()
-    check_nodes(sharding)
-    plan = make_plan(model, dist.get_world_size(), device, sparse, sharding=sharding, memory_gib=memory_gib)
+    world = dist.get_world_size()
+    check_nodes(sharding, world)
+    plan = make_plan(model, world, device, sparse, sharding=sharding, memory_gib=memory_gib)
     sharded = DistributedModelParallel(module=model, device=device, plan=plan, sharders=sharders())
     ways = {table: how.sharding_type for module in plan.plan.values() for table, how in module.items()}
     tables = ((name, weight) for name, weight in sharded.named_parameters() if is_table(name))
@@ -45,14 +46,14 @@ def shard(
     return sharded
 
 
-def check_nodes(sharding: ShardingConfig) -> None:
+def check_nodes(sharding: ShardingConfig, world: int) -> None:
     """Make sure that machines have as many workers as the plan thinks: torchrec asks the launcher, the plan the user.
 
     Raises:
         ConfigError: they have not.
     """
     here, said = os.environ.get("LOCAL_WORLD_SIZE"), sharding.workers_per_node
-    if here is not None and said is not None and int(here) != min(said, dist.get_world_size()):
+    if here is not None and said is not None and int(here) != min(said, world):
         raise ConfigError([f"cluster.sharding.workers_per_node: is {said}, but this machine has {here} workers"])
 
 
