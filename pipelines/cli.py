@@ -134,15 +134,22 @@ def train_command(sources: Sources, verbose: Verbose = False) -> None:
 def plan_command(
     sources: Sources,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the plan to this file, too.")] = None,
+    node_gb_per_s: Annotated[float, typer.Option(help="Assumed rate of a GPU's links within a machine.")] = 450.0,
+    network_gb_per_s: Annotated[float, typer.Option(help="Assumed rate of a GPU's network link.")] = 50.0,
 ) -> None:
-    """Show which worker would hold which table, its memory and its rows, without starting anything."""
+    """Show which worker would hold which table, its memory, rows and traffic, without starting anything.
+
+    `data.path` may also be a YAML file with the specification of a data set that is not there.
+    """
     from pipelines.quiet import quiet
 
     quiet()
-    from pipelines.plan import run
+    from pipelines.plan import Links, run
     from pipelines.run import TrainRun
 
-    run(load(TrainRun, sources), console, json_file=json_file)
+    rates = {"node_gb_per_s": node_gb_per_s, "network_gb_per_s": network_gb_per_s}
+    links = validate(Links, rates, where="--")
+    run(load(TrainRun, sources), console, json_file=json_file, links=links)
 
 
 @app.command("schema")

@@ -14,6 +14,7 @@ from recsys_mtl.tasks import TaskSelection
 from recsys_mtl.tracking import TrackingConfig
 from recsys_mtl.training.loop import TrainerConfig
 from recsys_mtl.training.optim import OptimConfig
+from recsys_mtl.training.sharding_rules import ShardingConfig
 
 
 class DataConfig(Config):
@@ -39,6 +40,7 @@ class ClusterConfig(Config):
     """Give up when the cluster has not given the workers their resources after so long."""
     memory_gib: PositiveFloat | None = None
     """Memory that each worker has for tables. What does not fit is refused before anything starts, by ``plan``, too."""
+    sharding: ShardingConfig = ShardingConfig()
     max_failures: NonNegativeInt = 3
     """How often workers are started again after one of them is lost; they go on from the newest checkpoint. Without
     checkpoints (``trainer.checkpoint.every_steps``) a lost worker ends the run."""

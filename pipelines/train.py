@@ -26,8 +26,8 @@ from recsys_mtl.data.reader import Worker
 from recsys_mtl.registry import register
 from recsys_mtl.storage import absolute
 from recsys_mtl.tracking import Run, find_unfinished
+from recsys_mtl.training.planning import make_plan
 from recsys_mtl.training.select import Metrics
-from recsys_mtl.training.sharding import make_plan
 
 ERROR_FILE = "error.txt"
 """Where a failed run keeps the traceback, among its files."""
@@ -125,7 +125,15 @@ def preflight(run: TrainRun) -> str:
         program = WorkerProgram(run, Worker(0, run.cluster.workers), torch.device("cpu"))
         model = run.model.build(program.spec, program.tasks, table_device=torch.device("meta"))
         device = torch.device("cuda" if run.cluster.gpus_per_worker else "cpu")
-        make_plan(model, run.cluster.workers, device, memory_gib=run.cluster.memory_gib)
+        cluster = run.cluster
+        make_plan(
+            model,
+            cluster.workers,
+            device,
+            run.optim.sparse,
+            sharding=cluster.sharding,
+            memory_gib=cluster.memory_gib,
+        )
         program.objective()
         run.trainer.select.check([task.name for task in program.tasks])
     except ConfigError:

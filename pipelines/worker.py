@@ -105,7 +105,10 @@ class WorkerProgram:
         torch.manual_seed(self.run.seed)
         model = self.run.model.build(self.spec, self.tasks, table_device=torch.device("meta"))
         model.ranker.to(self.device)
-        sharded = shard(model, self.run.optim.sparse, self.device, memory_gib=self.run.cluster.memory_gib)
+        cluster = self.run.cluster
+        sharded = shard(
+            model, self.run.optim.sparse, self.device, sharding=cluster.sharding, memory_gib=cluster.memory_gib
+        )
         initialise_tables(sharded, self.run.seed, deviation=self.run.optim.sparse.init_deviation)
         return TrainStep(
             sharded,

@@ -15,6 +15,7 @@ from recsys_mtl.data.prefetch import Prefetch
 from recsys_mtl.data.reader import Cursor, TrainReader
 from recsys_mtl.training.checkpoint import CheckpointConfig, Checkpoints, DamagedError, Saved
 from recsys_mtl.training.meter import Meter
+from recsys_mtl.training.plan_record import recorded_plan, tell_changes
 from recsys_mtl.training.select import Metrics, SelectConfig
 from recsys_mtl.training.sharding import restore, snapshot
 from recsys_mtl.training.state import put_back, training_state
@@ -196,6 +197,7 @@ class Trainer:
         outcome = self.outcome
         progress = {"outcome": asdict(outcome), "bad_evaluations": self.bad_evaluations, "losses": self.meter.state()}
         progress["unsent"] = self.listener.unsent()
+        progress["plan"] = recorded_plan(self.step.model)
         progress["best"] = self.best is not None and outcome.best_step != outcome.steps
         best = {"best": self.best} if progress["best"] else {}
         value = dict(outcome.evaluations).get(outcome.steps)
@@ -227,6 +229,7 @@ class Trainer:
         self.outcome = Outcome(**saved.progress["outcome"])
         self.bad_evaluations = saved.progress["bad_evaluations"]
         self.meter.put_back(saved.progress["losses"])
+        tell_changes(saved.progress.get("plan", {}), recorded_plan(self.step.model))
         self.listener.resend(saved.progress["unsent"])
         is_best = self.outcome.best_step == saved.step
         self.best = best.get("best", snapshot(self.step.model) if is_best else None)

@@ -20,7 +20,8 @@ def put_back(step: TrainStep, state: dict[str, Any], steps: int) -> None:
     """Let a step go on from a loaded state, ``steps`` after the beginning of its run."""
     step.model.load_state_dict(state["model"])
     if (tables := _table_optimizer(step)) is not None:
-        tables.load_state_dict(tables.state_dict() | {"state": state["tables"]})
+        fused = {name: state["tables"][name] for name in tables.state_dict()["state"]}  # replicated ones are in place
+        tables.load_state_dict(tables.state_dict() | {"state": fused})
     step.steps = step.schedule.last_epoch = steps
     for group, rate in zip(step.optimizer.param_groups, step.schedule.base_lrs, strict=True):
         group["lr"] = rate * step.schedule.lr_lambdas[0](steps)
@@ -33,7 +34,8 @@ def _table_optimizer(step: TrainStep) -> Any:
 
 def _table_moments(step: TrainStep) -> dict[str, Any]:
     optimizer = _table_optimizer(step)
-    return {} if optimizer is None else dict(optimizer.state_dict()["state"])
+    fused = {} if optimizer is None else dict(optimizer.state_dict()["state"])
+    return fused | ({} if step.replicated is None else step.replicated.state())
 
 
 def _dense_moments(step: TrainStep) -> dict[str, dict[str, Tensor]]:

@@ -11,6 +11,7 @@ from recsys_mtl.data.batch import Batch
 from recsys_mtl.layers import Gate, SelfGate
 from recsys_mtl.objectives.losses import Objective
 from recsys_mtl.training.optim import DenseConfig
+from recsys_mtl.training.replicated import ReplicatedTables
 from recsys_mtl.training.sharding import dense_parameters
 
 SEED_STRIDE = 1_000_003
@@ -52,6 +53,7 @@ class TrainStep:
         self.parameters = dense_parameters(model)
         self.clip_norm = config.clip_norm
         self.optimizer = config.build(self.parameters, gate_parameters(model))
+        self.replicated: ReplicatedTables | None = getattr(model, "replicated", None)
         self.schedule = config.schedule(self.optimizer, total_steps)
 
     def __call__(self, batch: Batch) -> StepResult:
@@ -72,6 +74,8 @@ class TrainStep:
         if self.clip_norm is not None:
             clip_grad_norm_(self.parameters, self.clip_norm)
         self.optimizer.step()
+        if self.replicated is not None:
+            self.replicated.step()
         self.schedule.step()
         return StepResult(sums_K.detach(), divisors_K, len(batch))
 
