@@ -21,9 +21,7 @@ def put_back(step: TrainStep, state: dict[str, Any], steps: int) -> None:
     step.model.load_state_dict(state["model"])
     if (tables := _table_optimizer(step)) is not None:
         tables.load_state_dict(tables.state_dict() | {"state": state["tables"]})
-    step.steps = step.schedule.last_epoch = steps
-    for group, rate in zip(step.optimizer.param_groups, step.schedule.base_lrs, strict=True):
-        group["lr"] = rate * step.schedule.lr_lambdas[0](steps)
+    step.go_to(steps)
 
 
 def _table_optimizer(step: TrainStep) -> Any:

@@ -217,11 +217,11 @@ def test_everything_works_on_a_tracking_server(
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     with server(tmp_path, port) as uri:
-        remote = TrackingConfig(uri=uri, experiment="on the server")
+        remote = TrackingConfig(uri=uri, experiment="on the server", buffer=str(tmp_path / "unsent"))
         run_id, version = registered(remote, tmp_path / "bundle", "remote")
-        with MetricLog(uri, run_id) as log:
+        with MetricLog(remote, run_id) as log:
             log.log(5, {"valid/is_click/auc": 0.75})
-        with MetricLog(uri, run_id) as log:
+        with MetricLog(remote, run_id) as log:
             log.log(5, {"valid/is_click/auc": 0.25})
         assert [point.value for point in log.client.get_metric_history(run_id, "valid/is_click/auc")] == [0.75]
         assert log.client.get_run(run_id).info.artifact_uri.startswith("mlflow-artifacts:")
