@@ -1,14 +1,7 @@
-import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,9 +10,9 @@ from recsys_mtl import registry
 from recsys_mtl.config import ConfigError, load
 from recsys_mtl.registry import RegistryConfig
 from recsys_mtl.tracking import MetricLog, Run, TrackingConfig, connect, store
+from tests.mlflow_server import server
 
 FILES = {"model.yaml": "model: {}", "vocab/item.txt": "1 2 3"}
-SERVER_START_SECONDS = 90
 
 
 def trained(tracking: TrackingConfig, folder: Path, files: Mapping[str, str] = FILES) -> str:
@@ -169,42 +162,6 @@ def test_aliases_move_and_remember_their_way(tracking: TrackingConfig, tmp_path:
 def test_names_that_an_address_cannot_hold_are_refused(setting: str) -> None:
     with pytest.raises(ConfigError, match=f"^{setting.partition('=')[0]}: "):
         load(RegistryConfig, [setting])
-
-
-@contextmanager
-def server(folder: Path, port: int) -> Iterator[str]:
-    """Run MLflow's own server on loopback; its children share a process group, which ends with the block."""
-    arguments = [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db",
-        "--artifacts-destination",
-        str(folder / "files"),
-    ]
-    command = [sys.executable, "-m", "mlflow", "server", *arguments, "--host", "127.0.0.1", "--port", str(port)]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, "--workers", "1"], stdout=log, stderr=log, env=environment, start_new_session=True
-        )
-    try:
-        wait_for(f"http://127.0.0.1:{port}", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
-
-
-def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + SERVER_START_SECONDS
-    while True:
-        try:
-            urllib.request.urlopen(f"{address}/health", timeout=5).close()
-        except OSError:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        else:
-            return
 
 
 @pytest.mark.slow

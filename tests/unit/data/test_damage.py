@@ -88,7 +88,7 @@ def test_a_batch_s_record_leads_to_its_rows(tmp_path: Path) -> None:
         found: dict[int, list[int]] = {0: [], 1: []}
         for place in record["places"]:
             group = next(g for g in groups if (str(g.path), g.index) == (place["file"], place["row_group"]))
-            found[place["worker"]] += read(group, ["row"])["row"].take(place["rows"]).to_pylist()
+            found[place["worker"]] += read(group, ["row"])["row"].to_numpy()[place["rows"]].tolist()
         assert [rows_of(batch) for batch in batches] == [found[0], found[1]]
         assert (record["step"], record["epoch"], record["batch"]) == (6 + step + 1, 2, step + 1)
         assert record["problem"] == "the loss of odd is not a finite number"
