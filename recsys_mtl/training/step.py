@@ -79,7 +79,7 @@ class TrainStep:
         loss.backward()  # type: ignore[no-untyped-call]
         norm = clip_grad_norm_(self.parameters, self.clip_norm if self.clip_norm is not None else math.inf)
         if not norm.isfinite():
-            raise NotFiniteError("the gradient of the dense part", tuple(range(world_size())), learnt=True)
+            raise NotFiniteError("the norm of the dense part's gradient", tuple(range(world_size())), learnt=True)
         self.optimizer.step()
         self.schedule.step()
         return StepResult(sums_K.detach(), divisors_K, len(batch))

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -27,7 +28,7 @@ DAMAGED, POISONED = 4, 9
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training split with a number that is too large for a model, and a row group that cannot be read."""
+    """A training split with an infinite number, and a row group that cannot be read."""
     path = tmp_path_factory.mktemp("faults") / "data"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("recsys_mtl.data.shard_writer.ROW_GROUP_ROWS", 60)
@@ -41,7 +42,7 @@ def poison(path: Path, *, row: int) -> None:
     table = pq.read_table(path)
     column = table.column_names.index("quality")
     values = table["quality"].to_numpy().copy()
-    values[row] = 3e38
+    values[row] = np.inf
     table = table.set_column(column, table.schema.field(column), pa.array(values))
     pq.write_table(table, path, row_group_size=60, write_page_checksum=True)
 
