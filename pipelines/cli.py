@@ -121,12 +121,27 @@ def train_command(sources: Sources, verbose: Verbose = False) -> None:
     quiet(verbose)
     from pipelines.run import TrainRun
     from pipelines.train import RunFailedError, train
+    from recsys_mtl.tracking import UndeliveredError
 
     try:
         train(load(TrainRun, sources), console, verbose=verbose)
-    except RunFailedError as error:
+    except (RunFailedError, UndeliveredError) as error:
         errors.print(str(error), style="red", markup=False, highlight=False)
         raise typer.Exit(1) from None
+
+
+@app.command("deliver", no_args_is_help=True)
+@user_errors
+def deliver_command(
+    folder: Annotated[Path, typer.Argument(help="A run's folder, as the run named it when it ended.")],
+) -> None:
+    """Bring a run to MLflow that ended while the tracking server was away."""
+    from pipelines.quiet import quiet
+
+    quiet()
+    from pipelines.deliver import deliver
+
+    deliver(folder, console)
 
 
 @app.command("plan", no_args_is_help=True)

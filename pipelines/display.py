@@ -101,6 +101,11 @@ def final_lines(metrics: Metrics) -> list[str]:
     ]
 
 
+def left_out_lines(counts: Mapping[str, int]) -> list[str]:
+    """Say what was left out of training, if anything was: ``left out NAME=COUNT …``."""
+    return ["left out " + " ".join(f"{name}={count}" for name, count in counts.items())] if counts else []
+
+
 def number_plain(value: float) -> str:
     """Print a number without separators."""
     return str(value) if isinstance(value, int) else f"{value:.4f}"

@@ -1,9 +1,9 @@
 """What Ray calls in each training process: a worker program with its ears in MLflow and in the driver."""
 
-import tempfile
+import json
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -14,13 +14,14 @@ from pipelines.monitor import Event
 from pipelines.pictures import figures
 from pipelines.quiet import quiet
 from pipelines.run import TrainRun
-from pipelines.worker import RunListener, WorkerProgram, make_bundle
+from pipelines.worker import RunListener, Trained, WorkerProgram, make_bundle
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.health import Health, HealthConfig, alarms
 from recsys_mtl.health.report import charts, tables, tags
 from recsys_mtl.storage import locate
-from recsys_mtl.tracking import MetricLog
+from recsys_mtl.tracking import MetricLog, may_pass, patiently
+from recsys_mtl.training.faults import record_file
 from recsys_mtl.training.loop import Progress
 from recsys_mtl.training.select import Metrics
 
@@ -49,20 +50,42 @@ def _work(config: dict[str, Any]) -> None:
     folder = locate(run.trainer.checkpoint.path) / config["run_id"]
     program = WorkerProgram(run, worker, ray.train.torch.get_device(), checkpoint_dir=folder)
     first = worker.rank == 0
-    with MetricLog(run.tracking.absolute_uri, config["run_id"]) if first else nullcontext() as log:
-        trained = program.train(Reporter(log, config["box"], run.health) if log else RunListener())
+    box = config["box"]
+
+    def say(text: str) -> None:
+        box.put.remote(Event("stage", text=text))
+
+    with MetricLog(run.tracking, config["run_id"], say=say) if first else nullcontext() as log:
+        trained = program.train(Reporter(log, box, run.health) if log else RunListener())
         if log:
-            with tempfile.TemporaryDirectory() as directory:
-                make_bundle(run, trained, Path(directory), run_id=config["run_id"])
-                log.log_artifacts(Path(directory), "bundle")
-            test = trained.test.compute()
-            log.log(trained.outcome.best_step, flat("test", test))
-            log.tag({"failed_saves": str(trained.outcome.failed_saves)})
-            for path, figure in figures(trained):
-                log.log_figure(figure, path)
-            found = [] if trained.health is None else alarms(trained.health, run.health)
-            extra = {**vars(trained.outcome), "alarms": [alarm.text for alarm in found]}
-            ray.get(config["box"].put.remote(Event("final", metrics=test, extra=extra)))
+            extra = leave(log, run, trained, config["run_id"])
+            ray.get(box.put.remote(Event("final", metrics=trained.test.compute(), extra=extra)))
+
+
+def leave(log: MetricLog, run: TrainRun, trained: Trained, run_id: str) -> dict[str, Any]:
+    """Bring the bundle, pictures and last metrics to MLflow; return what else the driver is told."""
+    with log.new_files() as folder:
+        (folder / "bundle").mkdir()
+        make_bundle(run, trained, folder / "bundle", run_id=run_id)
+        for name, figure in figures(trained):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(folder / name)
+    log.log(trained.outcome.best_step, flat("test", trained.test.compute()))
+    log.tag({"failed_saves": str(trained.outcome.failed_saves)})
+    found = [] if trained.health is None else alarms(trained.health, run.health)
+    extra = {**vars(trained.outcome), "alarms": [alarm.text for alarm in found], "left_out": trained.outcome.left_out}
+    return extra | {"undelivered": undelivered(log, run.tracking.patience_s)}
+
+
+def undelivered(log: MetricLog, patience_s: float) -> str | None:
+    """Deliver everything; say why that was not possible within so long, which only the driver makes an error."""
+    try:
+        patiently(log.deliver, seconds=patience_s, say=log.say)
+    except Exception as error:
+        if not may_pass(error):
+            raise
+        return str(error)
+    return None
 
 
 class Reporter(RunListener):
@@ -71,14 +94,18 @@ class Reporter(RunListener):
     def __init__(self, log: MetricLog, box: Any, health: HealthConfig) -> None:
         self.log, self.box, self.health = log, box, health
         self.sent = 0.0
+        self.left_out: Mapping[str, int] = {}
 
     def on_step(self, progress: Progress) -> None:
         """Report the losses, and tell the driver now and then."""
         if progress.losses:
-            values = {f"train/{task}/loss": loss for task, loss in progress.losses.items()}
-            self.log.log(
-                progress.step, values | {"train/rows_per_s": progress.rows_per_s, "train/waiting": progress.waited}
-            )
+            losses = {f"train/{task}/loss": loss for task, loss in progress.losses.items()}
+            speed = {"train/rows_per_s": progress.rows_per_s, "train/waiting": progress.waited}
+            self.log.log(progress.step, losses | speed)
+        if progress.left_out != self.left_out:
+            self.left_out = progress.left_out
+            self.log.log(progress.step, {f"train/left_out/{name}": n for name, n in progress.left_out.items()})
+            self.log.tag({f"left_out.{name}": str(n) for name, n in progress.left_out.items()})
         now = time.monotonic()
         if progress.losses or now - self.sent > SEND_EVERY_S:
             self.sent = now
@@ -97,6 +124,11 @@ class Reporter(RunListener):
         for path, rows in tables(health, found, split=split, step=step).items():
             self.log.log_rows(path, rows, key=("split", "step"))
         self.log.tag(tags(health, found))
+
+    def on_not_finite(self, record: Mapping[str, Any]) -> None:
+        """Keep where the batch's rows lie."""
+        self.log.keep_text(record_file(record), json.dumps(record))
+        self.box.put.remote(Event("stage", text=f"step {record['step']}: {record['problem']}"))
 
     def unsent(self) -> Any:
         """Return what MLflow does not have yet."""

@@ -16,16 +16,17 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from rich.console import Console
 
 from pipelines.cluster import cluster
-from pipelines.display import TrainingDisplay, final_lines, metrics_table
+from pipelines.deliver import complete, delivered, final_event, hand_over, left_over
+from pipelines.display import TrainingDisplay, final_lines, left_out_lines, metrics_table
 from pipelines.monitor import Event, Monitor
 from pipelines.ray_worker import ray_worker
 from pipelines.run import TrainRun
 from pipelines.worker import WorkerProgram
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
-from recsys_mtl.registry import register
+from recsys_mtl.data.shards import row_groups
 from recsys_mtl.storage import absolute
-from recsys_mtl.tracking import Run, find_unfinished
+from recsys_mtl.tracking import MetricLog, Run, find_unfinished, may_pass, patiently
 from recsys_mtl.training.planning import make_plan
 from recsys_mtl.training.select import Metrics
 
@@ -52,6 +53,8 @@ def train(run: TrainRun, console: Console, *, verbose: bool = False) -> Finished
         ConfigError: something that the user can mend; nothing has been started.
     """
     run = run.model_copy(update={"run_name": run.run_name or default_name(run)})
+    if (finished := deliver_left_over(run, console)) is not None:
+        return finished
     spec = preflight(run)
     tags = {"data_fingerprint": spec, "model": model_kind(run)}
     with started_or_resumed(run, tags) as (tracked, verb):
@@ -59,11 +62,23 @@ def train(run: TrainRun, console: Console, *, verbose: bool = False) -> Finished
             f"run {tracked.run_id} ({run.run_name}) {verb}, starting {run.cluster.workers} Ray workers", highlight=False
         )
         final = run_workers(run, tracked, console, verbose=verbose)
-        version = register(
-            run.tracking.uri, tracked.run_id, registry=run.registry, description=headline(final.metrics), tags=tags
-        )
+        version = hand_over(run, tracked.run_id, final, description=headline(final.metrics), tags=tags, console=console)
     report(console, final, tracked.run_id, run, version)
     return Finished(tracked.run_id, run.registry.name, version, final.metrics, final.extra)
+
+
+def deliver_left_over(run: TrainRun, console: Console) -> Finished | None:
+    """Deliver the run of this name, if it was trained to its end and only the server does not know yet."""
+    ending = left_over(run)
+    if ending is None:
+        return None
+    version = complete(ending, console, patience_s=run.tracking.patience_s)
+    console.print(f"{delivered(ending, version)}; it was trained before", highlight=False, soft_wrap=True)
+    if ending.result is None:
+        return None
+    final = final_event(ending.result)
+    report(console, final, ending.run_id, run, version)
+    return Finished(ending.run_id, run.registry.name, version, final.metrics, final.extra)
 
 
 @contextmanager
@@ -91,7 +106,7 @@ def run_workers(run: TrainRun, tracked: Run, console: Console, *, verbose: bool)
             with monitor:
                 launch(run, tracked.run_id, monitor.box, verbose=verbose)
         except TrainingFailedError as error:
-            keep_traceback(tracked, str(error), console)
+            keep_error(tracked, str(error))
             if monitor.problems:
                 raise ConfigError(monitor.problems) from None
             last = str(error).strip().splitlines()[-1]
@@ -103,12 +118,19 @@ def run_workers(run: TrainRun, tracked: Run, console: Console, *, verbose: bool)
     return monitor.final
 
 
-def keep_traceback(tracked: Run, text: str, console: Console) -> None:
-    """Put a traceback among the run's files, unless it is their store that has failed."""
+def keep_error(tracked: Run, text: str) -> None:
+    """Put a traceback, and what workers had not sent, among the run's files; wait for the server, but once.
+
+    A store that does not take them must not hide what ended the run.
+    """
+    log = MetricLog(tracked.config, tracked.run_id)
+    log.keep_text(ERROR_FILE, text)
     try:
-        tracked.log_text(text, ERROR_FILE)
+        patiently(log.deliver, seconds=tracked.patience_s, say=log.say)
     except Exception as error:
-        console.print(f"run {tracked.run_id}: {ERROR_FILE} could not be kept: {error}", highlight=False)
+        log.say(f"{ERROR_FILE} could not be kept: {error}")
+        if may_pass(error):
+            tracked.patience_s = 0.0
 
 
 class RunFailedError(Exception):
@@ -136,6 +158,8 @@ def preflight(run: TrainRun) -> str:
         )
         program.objective()
         run.trainer.select.check([task.name for task in program.tasks])
+        for split in ("valid", "test"):
+            row_groups(program.data, split)  # a damaged file is to be found before the training, not after it
     except ConfigError:
         raise
     except ValueError as error:
@@ -175,12 +199,11 @@ def launch(run: TrainRun, run_id: str, box: Any, *, verbose: bool) -> None:
 
 def for_workers(run: TrainRun) -> TrainRun:
     """Make paths absolute: workers have working directories of their own."""
-    tracking = run.tracking.model_copy(update={"uri": run.tracking.absolute_uri})
     data = run.data.model_copy(update={"path": absolute(run.data.path)})
     checkpoint = run.trainer.checkpoint
     checkpoint = checkpoint.model_copy(update={"path": absolute(checkpoint.path)})
     trainer = run.trainer.model_copy(update={"checkpoint": checkpoint})
-    return run.model_copy(update={"tracking": tracking, "data": data, "trainer": trainer})
+    return run.model_copy(update={"tracking": run.tracking.absolute, "data": data, "trainer": trainer})
 
 
 def headline(metrics: Metrics) -> str:
@@ -195,6 +218,8 @@ def report(console: Console, final: Event, run_id: str, run: TrainRun, version: 
     for table in metrics_table(final.metrics, "test split"):
         console.print(table)
     for line in final_lines(final.metrics):
+        console.print(line, highlight=False)
+    for line in left_out_lines(final.extra["left_out"]):
         console.print(line, highlight=False)
     for alarm in final.extra["alarms"]:
         console.print(f"expert health: {alarm}", highlight=False)

@@ -71,7 +71,7 @@ class WorkerProgram:
         self.tasks = run.tasks.of(self.spec.tasks)
         self.layout = BatchLayout.of(self.spec, tuple(task.name for task in self.tasks))
         self.reader = TrainReader(
-            row_groups(self.data, "train"),
+            row_groups(self.data, "train", allow_damage=run.data.reader.skip_damaged > 0),
             self.layout,
             run.data.reader,
             batch_size=run.trainer.batch_size,
@@ -158,7 +158,7 @@ class WorkerProgram:
 def lasting_settings(run: TrainRun, spec: Spec) -> dict[str, Any]:
     """Return the settings that decide about a run's outcome, which it must keep when it is resumed."""
     tree = run.model_dump(mode="json", include={"tasks", "model", "objective", "optim", "trainer", "seed"})
-    del tree["trainer"]["checkpoint"]
+    del tree["trainer"]["checkpoint"], tree["trainer"]["skip_not_finite"]
     return tree | {"data": {"fingerprint": spec.fingerprint, "lanes": run.data.reader.lanes}}
 
 

@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 
 from recsys_mtl.config import ConfigError
 from recsys_mtl.storage import Location
-from recsys_mtl.storage.stores import meaning
+from recsys_mtl.storage.stores import is_refusal, meaning
 
+UNREADABLE = (OSError, ValueError, pa.ArrowException)
+"""What pyarrow raises of a damaged file; ValueError where a name in the footer is no text any more."""
 REQUESTS = 16
 """Footers that are asked for at once: an object store takes its time for each."""
 
@@ -29,19 +31,24 @@ def read_table(file: Location) -> pa.Table:
         return parquet.read()
 
 
-def footers(files: list[Location]) -> list[pq.FileMetaData]:
-    """Read what files say of their row groups.
+def footers(files: list[Location]) -> tuple[dict[Location, pq.FileMetaData], list[str]]:
+    """Read what files say of their row groups; of those that are not readable, what is wrong.
 
     Raises:
-        ConfigError: a file that is not Parquet.
+        ConfigError: the store of the files does not answer.
     """
     with ThreadPoolExecutor(REQUESTS) as pool:
-        return list(pool.map(_footer, files))
+        answers = dict(zip(files, pool.map(_footer, files), strict=True))
+    found = {file: answer for file, answer in answers.items() if isinstance(answer, pq.FileMetaData)}
+    return found, [answer for answer in answers.values() if isinstance(answer, str)]
 
 
-def _footer(file: Location) -> pq.FileMetaData:
+def _footer(file: Location) -> pq.FileMetaData | str:
     try:
         with opened(file) as parquet:
             return parquet.metadata
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigError([f"{file}: not readable as Parquet: {meaning(error)}"]) from None
+    except UNREADABLE as error:
+        problem = f"{file}: not readable as Parquet: {meaning(error)}"
+        if is_refusal(error):
+            raise ConfigError([problem]) from None
+        return problem

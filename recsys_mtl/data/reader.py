@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.data.batch import Batch, BatchLayout, blank, collate
-from recsys_mtl.data.shards import RowGroup, Stream, cut
+from recsys_mtl.data.damage import DamagedError
+from recsys_mtl.data.shards import Piece, RowGroup, Stream, cut
 
 
 class ReaderConfig(Config):
@@ -20,6 +22,9 @@ class ReaderConfig(Config):
     same rows whatever their number, which must not be larger. More lanes mix better and hold more rows in memory."""
     prefetch: PositiveInt = 4
     """Batches decoded ahead of the step, in a thread."""
+    skip_damaged: NonNegativeInt = 0
+    """Row groups of the training split that may turn out unreadable: they are left out and counted, and one more ends
+    the run. Of the other splits nothing is ever left out."""
 
 
 @dataclass(frozen=True)
@@ -62,20 +67,37 @@ class TrainReader:
         self.seed, self.worker = seed, worker
         self.rows = sum(group.rows for group in groups)
         self.steps = -(-self.rows // batch_size)
+        self.damage: dict[tuple[int, int], DamagedError] = {}
+        """What this worker could not read in this epoch, by lane and number of the row group."""
 
     def epoch(self, cursor: Cursor) -> Iterator[Batch]:
         """Yield this worker's part of the epoch's remaining global batches."""
-        order = np.random.default_rng((self.seed, cursor.epoch)).permutation(len(self.groups))
-        groups = [self.groups[i] for i in order]
-        lanes = range(self.worker.rank, self.config.lanes, self.worker.world)
-        streams = {lane: self._stream(lane, groups, cursor) for lane in lanes}
+        self.damage.clear()
+        groups = self._order(cursor.epoch)
+        streams = {lane: self._stream(lane, groups, cursor) for lane in self.lanes(self.worker.rank)}
         for step in range(cursor.step, self.steps):
             yield batch_of(self._parts(streams, step), self.layout)
+
+    def lanes(self, rank: int) -> range:
+        """Lanes of a worker."""
+        return range(rank, self.config.lanes, self.worker.world)
+
+    def pieces(self, lane: int, cursor: Cursor) -> list[Piece]:
+        """Return what the global batch at the cursor has of a lane, unreadable or not."""
+        return cut(self._order(cursor.epoch), self._place(lane, cursor.step), self._place(lane, cursor.step + 1))
+
+    def _order(self, epoch: int) -> list[RowGroup]:
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.groups))
+        return [self.groups[i] for i in order]
 
     def _stream(self, lane: int, groups: list[RowGroup], cursor: Cursor) -> Stream:
         """Open what is left of a lane."""
         pieces = cut(groups, self._place(lane, cursor.step), self._place(lane, self.steps))
-        return Stream(pieces, self.layout.columns, shuffle=(self.seed, cursor.epoch))
+        on_damage = partial(self._note, lane) if self.config.skip_damaged else None
+        return Stream(pieces, self.layout.columns, shuffle=(self.seed, cursor.epoch), on_damage=on_damage)
+
+    def _note(self, lane: int, group: RowGroup, error: DamagedError) -> None:
+        self.damage[lane, group.number] = error
 
     def _parts(self, streams: Mapping[int, Stream], step: int) -> Iterator[pa.Table]:
         """Take from every lane what global batch ``step`` has of it."""

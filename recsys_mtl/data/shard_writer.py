@@ -99,10 +99,15 @@ def _row_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 def _write(row_groups: Iterator[pa.Table], directory: Path) -> None:
     """Write row groups into as many files as they need."""
     for number, first in enumerate(row_groups):
-        with _open(directory / f"part-{number:05d}.parquet", first.schema) as file:
+        with _open(directory / shard_name(number), first.schema) as file:
             file.write_table(first)
             for row_group in islice(row_groups, SHARD_ROW_GROUPS - 1):
                 file.write_table(row_group)
+
+
+def shard_name(number: int) -> str:
+    """Name a split's file by its place among the others."""
+    return f"part-{number:05d}.parquet"
 
 
 def _open(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

@@ -1,16 +1,18 @@
 """Row groups of a split, and which rows of them belong to whom."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_mtl.config import ConfigError
-from recsys_mtl.data.parquet import footers, opened
+from recsys_mtl.data.damage import DamagedError, Gap, written_layout
+from recsys_mtl.data.parquet import UNREADABLE, footers, opened
 from recsys_mtl.storage import Location, Place, locate
-from recsys_mtl.storage.stores import meaning
+from recsys_mtl.storage.stores import is_refusal, meaning
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class RowGroup:
     footer: pq.FileMetaData | None = field(default=None, compare=False, repr=False)
     """Of its file, so that reading it is one request less."""
 
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.path}: row group {self.index}"
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -35,8 +42,11 @@ class Piece:
     end: int
 
 
-def row_groups(data: Place, split: str) -> list[RowGroup]:
+def row_groups(data: Place, split: str, *, allow_damage: bool = False) -> list[RowGroup]:
     """List a split's row groups in the order of file names.
+
+    With ``allow_damage`` the row groups of files that are not readable, or that are not there, are listed where they
+    would be: reading them then fails.
 
     Raises:
         ConfigError: no such split, or a file that is not Parquet.
@@ -45,11 +55,23 @@ def row_groups(data: Place, split: str) -> list[RowGroup]:
     files = directory.children("*.parquet")
     if not files:
         raise ConfigError([f"data.path: {directory} has no Parquet files; is {data} a prepared data set?"])
-    groups: list[RowGroup] = []
-    for path, footer in zip(files, footers(files), strict=True):
-        for index in range(footer.num_row_groups):
-            groups.append(RowGroup(path, index, footer.row_group(index).num_rows, len(groups), footer))
-    return groups
+    found, problems = footers(files)
+    if problems and not allow_damage:
+        raise ConfigError(problems)
+    sizes = {path.name: row_group_rows(footer) for path, footer in found.items()}
+    if allow_damage:
+        sizes = written_layout(data, split, sizes)
+    known = {path.name: footer for path, footer in found.items()}
+    listed = [(name, index, rows) for name in sizes for index, rows in enumerate(sizes[name])]
+    return [
+        RowGroup(directory / name, index, rows, number, known.get(name))
+        for number, (name, index, rows) in enumerate(listed)
+    ]
+
+
+def row_group_rows(footer: pq.FileMetaData) -> list[int]:
+    """Return the rows of each row group of a file."""
+    return [footer.row_group(index).num_rows for index in range(footer.num_row_groups)]
 
 
 def cut(groups: list[RowGroup], start: int, end: int) -> list[Piece]:
@@ -67,40 +89,65 @@ def cut(groups: list[RowGroup], start: int, end: int) -> list[Piece]:
 class Stream:
     """Reads pieces one after another and hands out any number of rows at a time."""
 
-    def __init__(self, pieces: list[Piece], columns: list[str], shuffle: tuple[int, int] | None = None) -> None:
-        """``shuffle`` is (seed, epoch): each row group is permuted as a whole, alike for everyone who reads it."""
-        self.tables = (_read_piece(piece, columns, shuffle) for piece in pieces)
-        self.rest: pa.Table | None = None
+    def __init__(
+        self,
+        pieces: list[Piece],
+        columns: list[str],
+        shuffle: tuple[int, int] | None = None,
+        *,
+        on_damage: Callable[[RowGroup, DamagedError], None] | None = None,
+    ) -> None:
+        """``shuffle`` is (seed, epoch): each row group is permuted as a whole, alike for everyone who reads it.
+
+        ``on_damage`` hears of a row group that cannot be read, whose rows are then left out; else that is an error.
+        """
+        self.tables = (self._read(piece, columns, shuffle) for piece in pieces)
+        self.on_damage = on_damage
+        self.rest: pa.Table | Gap | None = None
 
     def take(self, rows: int) -> Iterator[pa.Table]:
-        """Yield the next ``rows`` rows as tables."""
+        """Yield the next ``rows`` rows as tables, without those that could not be read."""
         while rows > 0:
             table = self.rest if self.rest is not None else next(self.tables)
             head = table.slice(0, rows)
             self.rest = table.slice(rows) if table.num_rows > rows else None
             rows -= head.num_rows
-            yield head
+            if isinstance(head, pa.Table):
+                yield head
+
+    def _read(self, piece: Piece, columns: list[str], shuffle: tuple[int, int] | None) -> pa.Table | Gap:
+        try:
+            table = read(piece.group, columns)
+        except DamagedError as error:
+            if self.on_damage is None:
+                raise
+            self.on_damage(piece.group, error)
+            return Gap(piece.end - piece.start)
+        if shuffle is None:
+            return table.slice(piece.start, piece.end - piece.start)
+        return table.take(row_order(piece.group, shuffle)[piece.start : piece.end])
+
+
+def row_order(group: RowGroup, shuffle: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """Return the order of a row group's rows in an epoch; ``shuffle`` is (seed, epoch)."""
+    return np.random.default_rng((*shuffle, group.number)).permutation(group.rows)
 
 
 def read(group: RowGroup, columns: list[str]) -> pa.Table:
     """Read one row group.
 
     Raises:
-        ConfigError: the file is damaged or lacks a column, with its name and the row group's number.
+        DamagedError: it cannot be read, with the file's name and the row group's number.
+        ConfigError: the file lacks a column.
     """
     try:
         with opened(group.path, group.footer) as file:
             table = file.read_row_group(group.index, columns=columns, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigError([f"{group.path}: row group {group.index} cannot be read: {meaning(error)}"]) from None
+    except UNREADABLE as error:
+        kind = ConfigError if is_refusal(error) else DamagedError  # a store that is away has damaged nothing
+        raise kind([f"{group.name} cannot be read: {meaning(error)}"]) from None
     if absent := sorted(set(columns) - set(table.column_names)):
         raise ConfigError([f"{group.path}: column {name!r} is absent" for name in absent])
+    if table.num_rows != group.rows:
+        raise DamagedError([f"{group.name} cannot be read: it has {table.num_rows} rows and had {group.rows}"])
     return table
-
-
-def _read_piece(piece: Piece, columns: list[str], shuffle: tuple[int, int] | None) -> pa.Table:
-    table = read(piece.group, columns)
-    if shuffle is None:
-        return table.slice(piece.start, piece.end - piece.start)
-    order = np.random.default_rng((*shuffle, piece.group.number)).permutation(piece.group.rows)
-    return table.take(order[piece.start : piece.end])

@@ -83,6 +83,11 @@ def refusals(place: object) -> Iterator[None]:
         raise ConfigError([f"{place}: {meaning(error)}"]) from error
 
 
+def is_refusal(error: Exception) -> bool:
+    """Tell a store that did not hand out a file from a file that does not hold what it should."""
+    return "AWS Error" in str(error) and not isinstance(error, FileNotFoundError)
+
+
 def meaning(error: Exception) -> str:
     """Say in a few words what a store or a disk refused."""
     if isinstance(error, OSError) and error.errno:

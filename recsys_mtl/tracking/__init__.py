@@ -5,8 +5,20 @@ this package and ``registry``, the only ones that use it, import it inside of fu
 """
 
 from recsys_mtl.tracking.client import connect
+from recsys_mtl.tracking.ending import Ending
 from recsys_mtl.tracking.metric_log import MetricLog
+from recsys_mtl.tracking.patience import UndeliveredError, may_pass, patiently
 from recsys_mtl.tracking.run import Run, find_unfinished
 from recsys_mtl.tracking.store import TrackingConfig
 
-__all__ = ["MetricLog", "Run", "TrackingConfig", "connect", "find_unfinished"]
+__all__ = [
+    "Ending",
+    "MetricLog",
+    "Run",
+    "TrackingConfig",
+    "UndeliveredError",
+    "connect",
+    "find_unfinished",
+    "may_pass",
+    "patiently",
+]

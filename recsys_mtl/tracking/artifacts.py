@@ -40,6 +40,19 @@ def store_errors() -> tuple[type[Exception], ...]:
     return ImportError, Boto3Error, BotoCoreError, ClientError
 
 
+def store_status(error: BaseException) -> int | None:
+    """Return the HTTP status that a store's refusal amounts to, 503 where it did not answer; None of other errors."""
+    if find_spec("boto3") is None:
+        return None
+    from botocore.exceptions import ClientError, HTTPClientError
+
+    if isinstance(error, HTTPClientError):
+        return 503
+    if isinstance(error, ClientError):
+        return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400))
+    return None
+
+
 def explain(error: Exception) -> str:
     """Say what a store refused."""
     return NO_BOTO3 if isinstance(error, ImportError) and error.name == "boto3" else str(error)

@@ -9,7 +9,6 @@ from recsys_mtl.config import ConfigError
 from recsys_mtl.tracking.store import absolute, hide_passwords, problem_of, require_reachable
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
 QUIET = {
@@ -18,11 +17,19 @@ QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",  # usage reports to MLflow's makers
 }
-"""What MLflow reads from the environment; what a person set there stays."""
+IMPATIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # five seconds; MLflow's own seven take four minutes for each request
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+}
+"""A server that is away is to be noticed: what has to reach it is tried again by ourselves, for as long as is asked."""
+"""What MLflow reads from the environment."""
 
 
-def connect(uri: str, *, create: bool = False) -> "MlflowClient":
-    """Return a client of the runs and models at ``uri``; ``create`` allows a SQLite file that does not exist yet.
+def connect(uri: str, *, create: bool = False, may_be_away: bool = False) -> "MlflowClient":
+    """Return a client of the runs and models at ``uri``.
+
+    ``create`` allows a SQLite file that does not exist yet, ``may_be_away`` a server that does not answer. What a
+    person has set of MLflow's own settings in the environment stays.
 
     Raises:
         ConfigError: no such store, or it cannot be reached.
@@ -30,8 +37,8 @@ def connect(uri: str, *, create: bool = False) -> "MlflowClient":
     if problem := problem_of(uri):
         raise ConfigError([problem])
     uri = absolute(uri)
-    require_reachable(uri, create=create)
-    for name, value in QUIET.items():
+    require_reachable(uri, create=create, may_be_away=may_be_away)
+    for name, value in (QUIET | IMPATIENT).items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -49,16 +56,12 @@ class RunHandle:
         self.client = client
         self.run_id = run_id
 
-    def log_figure(self, figure: "Figure", path: str) -> None:
-        """Keep a picture as ``path`` among the run's files."""
-        self.client.log_figure(self.run_id, figure, path)
-
     def log_text(self, text: str, path: str) -> None:
         """Keep a text as ``path`` among the run's files."""
         self.client.log_text(self.run_id, text, path)
 
-    def log_artifacts(self, directory: Path, path: str) -> None:
-        """Keep all files of ``directory`` under ``path`` among the run's files."""
+    def log_artifacts(self, directory: Path, path: str | None = None) -> None:
+        """Keep all files of ``directory`` among the run's files, under ``path`` if it is given."""
         self.client.log_artifacts(self.run_id, str(directory), path)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:

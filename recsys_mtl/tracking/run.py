@@ -3,16 +3,18 @@
 import atexit
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, Self
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
 from recsys_mtl.config import ConfigError
 from recsys_mtl.tracking.artifacts import require_usable
 from recsys_mtl.tracking.client import RunHandle, connect
+from recsys_mtl.tracking.ending import Ending, Status
 from recsys_mtl.tracking.ownership import is_another, is_gone, owner, stop_signals_raise, was_stopped
 from recsys_mtl.tracking.parameters import flatten
+from recsys_mtl.tracking.patience import UndeliveredError, may_pass, patiently
 from recsys_mtl.tracking.provenance import origin_tags
 from recsys_mtl.tracking.store import TrackingConfig, hide_passwords
 
@@ -22,15 +24,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Status = Literal["FINISHED", "FAILED", "KILLED"]
-
 PARAMS_PER_REQUEST = 100
 OWNER = "recsys_mtl.owner"
 RESUMES = "recsys_mtl.resumes"
 
 
 class Run(RunHandle):
-    """A run that this process owns: it ends as FINISHED, FAILED or KILLED, whatever happens."""
+    """A run that this process owns: it ends as FINISHED, FAILED or KILLED, whatever happens.
+
+    A server that is away at the end is waited for; what it then does not know waits on disk.
+    """
+
+    def __init__(self, client: "MlflowClient", run_id: str, config: TrackingConfig) -> None:
+        super().__init__(client, run_id)
+        self.config = config.absolute
+        self.patience_s = config.patience_s
 
     @classmethod
     @contextmanager
@@ -47,7 +55,7 @@ class Run(RunHandle):
         _end_orphans(client, experiment)
         with stop_signals_raise():
             record = client.create_run(experiment, run_name=name, tags={**origin_tags(), **tags, OWNER: owner()})
-            run = cls(client, record.info.run_id)
+            run = cls(client, record.info.run_id, config)
             with run._owned():
                 run._log_params(params, already={})
                 yield run
@@ -64,7 +72,8 @@ class Run(RunHandle):
         record = client.get_run(run_id)
         _require_free(record)
         with stop_signals_raise():
-            run = cls(client, run_id)
+            run = cls(client, run_id, config)
+            run._ending("FAILED").drop()  # of before
             with run._owned():
                 client.update_run(run_id, status="RUNNING")
                 run.set_tags(_resume_tags(record))
@@ -74,9 +83,12 @@ class Run(RunHandle):
     @contextmanager
     def _owned(self) -> Iterator[None]:
         # The exit handler is for a block that never unwinds, as in a thread that dies with its process.
-        atexit.register(self._end, "KILLED")
+        atexit.register(self._record_end_at_last, "KILLED")
         try:
             yield
+        except UndeliveredError:  # how it ended waits on disk with the rest
+            atexit.unregister(self._record_end_at_last)
+            raise
         except BaseException as error:
             self._end_after(error)
             raise
@@ -85,14 +97,35 @@ class Run(RunHandle):
     def _end_after(self, error: BaseException) -> None:
         try:
             self._end(_status_after(error))
+        except UndeliveredError as undelivered:
+            logger.warning("%s", undelivered)
         except Exception:  # the error that ended the run is the one to be seen
             logger.exception("run %s: its end could not be recorded", self.run_id)
 
     def _end(self, status: Status) -> None:
-        atexit.unregister(self._end)
-        atexit.register(self._end, status)  # another try when the process ends, if the server is away now
+        atexit.unregister(self._record_end_at_last)
+        atexit.register(
+            self._record_end_at_last, status
+        )  # another try when the process ends, if the server is away now
+        patience_s = 0.0 if status == "KILLED" else self.patience_s  # who stops a process does not wait for long
+        try:
+            patiently(lambda: self._record_end(status), seconds=patience_s, say=logger.warning)
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            raise UndeliveredError(self._ending(status).save()) from error
+
+    def _record_end(self, status: Status) -> None:
         self.client.set_terminated(self.run_id, status)
-        atexit.unregister(self._end)
+        self._ending(status).drop()
+        atexit.unregister(self._record_end_at_last)
+
+    def _record_end_at_last(self, status: Status) -> None:
+        with suppress(Exception):  # there is nobody left to hear of it
+            self._record_end(status)
+
+    def _ending(self, status: Status) -> Ending:
+        return Ending(run_id=self.run_id, status=status, tracking=self.config)
 
     def _log_params(self, params: Mapping[str, Any], *, already: Mapping[str, str]) -> None:
         from mlflow.entities import Param

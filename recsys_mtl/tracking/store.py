@@ -13,7 +13,7 @@ from typing import Annotated, Self
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, field_validator, model_validator
 
 from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.storage import absolute as absolute_place
@@ -24,6 +24,10 @@ PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1
 ALLOWED = f"a SQLite file {SQLITE}mlruns/mlflow.db, an MLflow server http://HOST:PORT, or a database postgresql://..."
 PATIENCE_SECONDS = 10.0
 """How long a server may refuse connections, as it does while it restarts."""
+
+
+class UnreachableError(ConfigError):
+    """Nobody answers at the address of a server."""
 
 
 def problem_of(uri: str) -> str | None:
@@ -50,6 +54,11 @@ class TrackingConfig(Config):
     artifacts: Annotated[str, Field(min_length=1)] | None = None
     """Where an experiment that is new keeps its runs' files: a folder or ``s3://BUCKET/PREFIX``. Beside a SQLite file
     by default; an MLflow server decides by itself."""
+    buffer: Annotated[str, Field(min_length=1)] | None = None
+    """Folder where metrics and files wait until the server has them, each run's in a folder of its own. Beside a SQLite
+    file, or ``mlruns/unsent``, where it is not given. On a cluster it is best one that all machines reach."""
+    patience_s: NonNegativeFloat = 300.0
+    """How long the end of a run waits for a server that does not answer. Training itself never waits."""
 
     @field_validator("uri")
     @classmethod
@@ -73,6 +82,23 @@ class TrackingConfig(Config):
     def absolute_uri(self) -> str:
         """The same store for processes that work in other directories, as workers do."""
         return absolute(self.uri)
+
+    @property
+    def absolute(self) -> "TrackingConfig":
+        """The same, for processes that work in other directories."""
+        artifacts = None if self.artifacts is None else absolute_place(self.artifacts)
+        places = {"uri": self.absolute_uri, "buffer": str(self._buffer.absolute()), "artifacts": artifacts}
+        return self.model_copy(update=places)
+
+    @property
+    def _buffer(self) -> Path:
+        if self.buffer is not None:
+            return Path(self.buffer)
+        return sqlite_path(self.uri).with_name("unsent") if self.uri.startswith(SQLITE) else Path("mlruns/unsent")
+
+    def folder(self, run_id: str) -> Path:
+        """Where a run's metrics and files wait."""
+        return self._buffer / run_id
 
     @property
     def ui(self) -> str:
@@ -105,16 +131,21 @@ def hide_passwords(text: str) -> str:
     return re.sub(r"(\w://)[^/@\s\"']+@", r"\1***@", text)
 
 
-def require_reachable(uri: str, *, create: bool) -> None:
-    """Look whether the store can be used; ``create`` allows a SQLite file that does not exist yet.
+def require_reachable(uri: str, *, create: bool, may_be_away: bool) -> None:
+    """Look whether the store can be used.
+
+    ``create`` allows a SQLite file that does not exist yet, ``may_be_away`` a server that does not answer.
 
     Raises:
-        ConfigError: no such file, not a database, no permission, or nobody answers at the address.
+        ConfigError: no such file, not a database, or no permission.
+        UnreachableError: nobody answers at the address.
     """
     if uri.startswith(SQLITE):
         _open_sqlite(sqlite_path(uri), create=create)
     parts = urlsplit(uri)
-    if parts.hostname and parts.scheme not in getproxies():  # a proxy answers for hosts that cannot be reached directly
+    if (
+        not may_be_away and parts.hostname and parts.scheme not in getproxies()
+    ):  # a proxy answers for hosts that cannot be reached directly
         _call(parts, uri)
 
 
@@ -139,9 +170,11 @@ def _call(parts: SplitResult, uri: str) -> None:
             socket.create_connection(address, timeout=PATIENCE_SECONDS).close()
         except ConnectionRefusedError as error:
             if time.monotonic() >= deadline:
-                raise ConfigError([f"{hide_passwords(uri)}: nobody answers there: {error.strerror}"]) from None
+                raise UnreachableError([f"{hide_passwords(uri)}: nobody answers there: {error.strerror}"]) from None
             time.sleep(0.5)
         except OSError as error:
-            raise ConfigError([f"{hide_passwords(uri)}: nobody answers there: {error.strerror or error}"]) from None
+            raise UnreachableError(
+                [f"{hide_passwords(uri)}: nobody answers there: {error.strerror or error}"]
+            ) from None
         else:
             return

@@ -7,19 +7,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.data.batch import Batch
 from recsys_mtl.data.prefetch import Prefetch
 from recsys_mtl.data.reader import Cursor, TrainReader
 from recsys_mtl.training.checkpoint import CheckpointConfig, Checkpoints, DamagedError, Saved
+from recsys_mtl.training.faults import batch_record, count_damage, explain
 from recsys_mtl.training.meter import Meter
 from recsys_mtl.training.plan_record import recorded_plan, tell_changes
 from recsys_mtl.training.select import Metrics, SelectConfig
 from recsys_mtl.training.sharding import restore, snapshot
 from recsys_mtl.training.state import put_back, training_state
-from recsys_mtl.training.step import NotFiniteError, StepResult, TrainStep
+from recsys_mtl.training.step import NotFiniteError, TrainStep
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ class TrainerConfig(Config):
     """Steps between evaluations; where it is not given there is one an epoch. The end of a run always has one."""
     eval_batch_size: PositiveInt = 8192
     """Rows that each worker scores at a time."""
+    skip_not_finite: NonNegativeInt = 0
+    """Batches that may be left out because their loss is not a finite number; one more ends the run."""
     select: SelectConfig = SelectConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
 
@@ -54,6 +57,9 @@ class Listener:
 
     def on_evaluation(self, step: int, metrics: Metrics, best: bool) -> None:
         """Hear of an evaluation; ``best`` tells that the weights are kept."""
+
+    def on_not_finite(self, record: Mapping[str, Any]) -> None:
+        """Hear of a batch whose numbers are not finite, and where its rows lie."""
 
     def unsent(self) -> Any:
         """Return what was heard and has not been passed on yet, as plain values: a checkpoint takes it along."""
@@ -73,6 +79,8 @@ class Progress:
     rows_per_s: float
     waited: float
     """Share of the training time that steps waited for data."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """What was left out of training so far, if anything was."""
 
 
 @dataclass
@@ -91,6 +99,17 @@ class Outcome:
     """Step and value of the metric that selects."""
     failed_saves: int = 0
     """Checkpoints that could not be written."""
+    not_finite: int = 0
+    """Batches that were left out because their loss was not a finite number."""
+    damaged: dict[str, int] = field(default_factory=dict)
+    """Rows that were left out because they could not be read, over all epochs, by row group."""
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Count what was left out; empty if nothing was."""
+        counts = {"not_finite_batches": self.not_finite, "damaged_row_groups": len(self.damaged)}
+        counts["damaged_rows"] = sum(self.damaged.values())
+        return {name: count for name, count in counts.items() if count}
 
 
 LOG_EVERY = 20
@@ -147,7 +166,7 @@ class Trainer:
         batches = Prefetch(self.reader.epoch(cursor), self.reader.config.prefetch)
         for batch in batches:
             started = time.perf_counter()
-            self.meter.add(self._learn(batch))
+            self._learn(batch)
             self._count(batch, batches.last_wait_s, time.perf_counter() - started)
             last = self.outcome.steps == self.total
             losses = self.meter.read() if self.outcome.steps % LOG_EVERY == 0 or last else {}
@@ -159,15 +178,22 @@ class Trainer:
             if self._is_over():
                 break
 
-    def _learn(self, batch: Batch) -> StepResult:
+    def _learn(self, batch: Batch) -> None:
+        cursor = Cursor(*divmod(self.outcome.steps, self.reader.steps))
+        count_damage(self.reader, cursor, self.outcome.damaged, like=self.step.objective.weights_K)
         try:
-            return self.step(batch)
+            self.meter.add(self.step(batch))
         except NotFiniteError as error:
-            epoch, number = divmod(self.outcome.steps, self.reader.steps)
-            place = f"step {self.outcome.steps + 1} (batch {number + 1} of epoch {epoch + 1})"
-            problem = f"the loss of {error} is not a finite number, and nothing was learnt from it"
-            advice = "lower optim.dense.lr or optim.sparse.lr, or look for labels or weights that are too large"
-            raise ConfigError([f"{place}: {problem}; {advice}"]) from None
+            self._leave_out(cursor, error)
+
+    def _leave_out(self, cursor: Cursor, error: NotFiniteError) -> None:
+        """Pass over a batch, which counts as used, if that may be."""
+        record = batch_record(self.reader, cursor, error)
+        self.listener.on_not_finite(record)
+        if error.learnt or self.outcome.not_finite >= self.config.skip_not_finite:
+            raise ConfigError([explain(record, error)]) from None
+        self.outcome.not_finite += 1
+        self.step.go_to(self.step.steps)
 
     def _count(self, batch: Batch, waited_s: float, worked_s: float) -> None:
         self.outcome.steps += 1
@@ -177,8 +203,9 @@ class Trainer:
 
     def _progress(self, losses: Mapping[str, float]) -> Progress:
         seconds = max(self.outcome.seconds, 1e-9)
-        world_rows = self.outcome.steps * self.reader.rows / self.reader.steps
-        return Progress(self.outcome.steps, self.total, losses, world_rows / seconds, self.outcome.waited_s / seconds)
+        rows_per_s = self.outcome.steps * self.reader.rows / self.reader.steps / seconds
+        waited = self.outcome.waited_s / seconds
+        return Progress(self.outcome.steps, self.total, losses, rows_per_s, waited, self.outcome.left_out)
 
     def _evaluation_is_due(self) -> bool:
         return self.outcome.steps % (self.config.eval_every or self.reader.steps) == 0

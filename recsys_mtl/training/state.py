@@ -22,9 +22,7 @@ def put_back(step: TrainStep, state: dict[str, Any], steps: int) -> None:
     if (tables := _table_optimizer(step)) is not None:
         fused = {name: state["tables"][name] for name in tables.state_dict()["state"]}  # replicated ones are in place
         tables.load_state_dict(tables.state_dict() | {"state": fused})
-    step.steps = step.schedule.last_epoch = steps
-    for group, rate in zip(step.optimizer.param_groups, step.schedule.base_lrs, strict=True):
-        group["lr"] = rate * step.schedule.lr_lambdas[0](steps)
+    step.go_to(steps)
 
 
 def _table_optimizer(step: TrainStep) -> Any:

@@ -1,5 +1,6 @@
 """The training step: one global batch through the model and into the weights."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from recsys_mtl.data.batch import Batch
 from recsys_mtl.layers import Gate, SelfGate
+from recsys_mtl.norms import BatchNorm
 from recsys_mtl.objectives.losses import Objective
 from recsys_mtl.training.optim import DenseConfig
 from recsys_mtl.training.replicated import ReplicatedTables
@@ -29,11 +31,14 @@ class StepResult:
 
 
 class NotFiniteError(Exception):
-    """Terms of a loss that are not finite numbers; nothing has been learnt from the batch."""
+    """Numbers of a batch that are not finite; the same on all workers."""
 
-    def __init__(self, terms: tuple[str, ...]) -> None:
-        super().__init__(", ".join(terms))
-        self.terms = terms
+    def __init__(self, what: str, workers: tuple[int, ...], *, learnt: bool) -> None:
+        super().__init__(what)
+        self.workers = workers
+        """Those in whose rows it was found."""
+        self.learnt = learnt
+        """Whether tables have been updated with the batch before that was known."""
 
 
 class TrainStep:
@@ -55,37 +60,61 @@ class TrainStep:
         self.optimizer = config.build(self.parameters, gate_parameters(model))
         self.replicated: ReplicatedTables | None = getattr(model, "replicated", None)
         self.schedule = config.schedule(self.optimizer, total_steps)
+        norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
+        self.statistics = [x for norm in norms for x in (norm.running_mean_J, norm.running_var_J)]
 
     def __call__(self, batch: Batch) -> StepResult:
         """Learn from this worker's part of a global batch.
 
         Raises:
-            NotFiniteError: on all workers, if some worker's loss is not a finite number.
+            NotFiniteError: on all workers, if some worker's loss is not a finite number; then nothing has been learnt.
+                Also if a loss is finite and the gradient of the dense part is not; then tables have been updated.
         """
         # What is dropped follows from seed, step and worker: a resumed run drops the same without having to remember.
         torch.manual_seed((self.seed * SEED_STRIDE + self.steps) * SEED_STRIDE + rank())
         self.steps += 1
+        statistics = [x.clone() for x in self.statistics]
         logits_BT = self.model(batch)
         sums_K, divisors_K = self.objective(logits_BT, batch.labels_BT, batch.weights_B)
-        divisors_K = self._over_workers(sums_K.detach(), divisors_K.detach())
+        divisors_K = self._over_workers(sums_K.detach(), divisors_K.detach(), statistics)
         loss = self.objective.combine(sums_K, divisors_K) * world_size()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if self.clip_norm is not None:
-            clip_grad_norm_(self.parameters, self.clip_norm)
+        norm = clip_grad_norm_(self.parameters, self.clip_norm if self.clip_norm is not None else math.inf)
+        if not norm.isfinite():
+            raise NotFiniteError("the norm of the dense part's gradient", tuple(range(world_size())), learnt=True)
         self.optimizer.step()
         if self.replicated is not None:
             self.replicated.step()
         self.schedule.step()
         return StepResult(sums_K.detach(), divisors_K, len(batch))
 
-    def _over_workers(self, sums_K: Tensor, divisors_K: Tensor) -> Tensor:
-        """Sum the divisors over workers, and hear with the same message whether all their losses are finite."""
-        both_2K = all_sum(torch.stack([divisors_K, (~sums_K.isfinite()).to(divisors_K.dtype)]))
-        if both_2K[1].any():
-            bad = zip(self.objective.terms, both_2K[1].tolist(), strict=True)
-            raise NotFiniteError(tuple(name for name, workers in bad if workers))
-        return both_2K[0]
+    def go_to(self, steps: int) -> None:
+        """Stand behind so many steps of the run: what follows from their number follows."""
+        self.steps = self.schedule.last_epoch = steps
+        for group, rate in zip(self.optimizer.param_groups, self.schedule.base_lrs, strict=True):
+            group["lr"] = rate * self.schedule.lr_lambdas[0](steps)
+
+    def _over_workers(self, sums_K: Tensor, divisors_K: Tensor, statistics: list[Tensor]) -> Tensor:
+        """Sum the divisors over workers, and hear with the same message whether all their losses are finite.
+
+        Where they are not, running ``statistics`` are put back: they have seen the batch.
+        """
+        bad_K = ~sums_K.isfinite()
+        both_2K = all_sum(torch.stack([divisors_K, bad_K.to(divisors_K.dtype)]))
+        if not both_2K[1].any():
+            return both_2K[0]
+        for now, before in zip(self.statistics, statistics, strict=True):
+            now.copy_(before)
+        terms = [name for name, count in zip(self.objective.terms, both_2K[1].tolist(), strict=True) if count]
+        raise NotFiniteError(f"the loss of {', '.join(terms)}", _workers_with(bad_K.any()), learnt=False)
+
+
+def _workers_with(flag: Tensor) -> tuple[int, ...]:
+    """Return the workers whose flag is set, on all workers. A collective."""
+    flags_W = flag.new_zeros(world_size(), dtype=torch.float32)
+    flags_W[rank()] = flag
+    return tuple(all_sum(flags_W).nonzero().flatten().tolist())
 
 
 def gate_parameters(model: nn.Module) -> list[nn.Parameter]:

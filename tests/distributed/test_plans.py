@@ -21,7 +21,8 @@ from recsys_mtl.data.reader import Cursor, ReaderConfig, TrainReader, Worker
 from recsys_mtl.data.shards import row_groups
 from recsys_mtl.model import ModelConfig, RankingModel
 from recsys_mtl.objectives.losses import ObjectiveConfig
-from recsys_mtl.training.checkpoint import Checkpoints
+from recsys_mtl.storage import locate
+from recsys_mtl.training.checkpoint import CheckpointConfig, Checkpoints
 from recsys_mtl.training.optim import DenseConfig, SparseConfig
 from recsys_mtl.training.sharding import gather_weights, initialise_tables, shard, table_parameters
 from recsys_mtl.training.sharding_rules import ShardingConfig
@@ -115,14 +116,17 @@ def test_every_plan_learns_what_one_process_learns(tmp_path: Path, data: Path) -
 def save(worker: Worker, data: Path, kind: str, plan: Plan, folder: Path) -> None:
     step = sharded_step(data, kind, plan)
     learn(step, data, worker)
-    assert Checkpoints(folder, keep=1, settings={}).save(STEPS, training_state(step), {})
+    checkpoints = Checkpoints(locate(folder), CheckpointConfig(every_steps=1, keep=1), settings={})
+    checkpoints.save(STEPS, training_state(step), {})
+    assert checkpoints.finish()
 
 
 def resume(worker: Worker, data: Path, kind: str, plans: list[Plan], folder: Path) -> list[dict[str, torch.Tensor]]:
     """Go on under each of several plans."""
     found = []
     for plan in plans:
-        step, checkpoints = sharded_step(data, kind, plan), Checkpoints(folder, keep=1, settings={})
+        step = sharded_step(data, kind, plan)
+        checkpoints = Checkpoints(locate(folder), CheckpointConfig(every_steps=1, keep=1), settings={})
         saved, state = checkpoints.latest(), training_state(step)
         assert saved is not None
         checkpoints.load(saved, state)
@@ -154,7 +158,8 @@ def test_a_killed_run_goes_on_under_the_plan_of_the_new_command(tmp_path: Path, 
     undisturbed = run_workers(1, tmp_path, test_checkpoint.work, run, tmp_path / "other", None)[0]
     with pytest.raises(ProcessExitedException):
         run_workers(2, tmp_path, test_checkpoint.work, run, folder, test_checkpoint.KILLED_AT)
-    saved = Checkpoints(folder, keep=2, settings=lasting_settings(run, Encoder.load(data).spec)).latest()
+    settings = lasting_settings(run, Encoder.load(data).spec)
+    saved = Checkpoints(locate(folder), run.trainer.checkpoint, settings=settings).latest()
     assert saved is not None
     assert saved.progress["plan"]["item"]["sharding"] == "table_wise"
     assert saved.progress["plan"]["item"]["parts"][0][1:] == [0, 0, 62, 16]

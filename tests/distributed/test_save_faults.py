@@ -1,6 +1,7 @@
 """Runs that cannot save for a while: they go on and end as they would have; their last checkpoint stays usable."""
 
 import resource
+import sys
 import time
 from pathlib import Path
 from threading import Thread
@@ -103,9 +104,9 @@ def test_a_store_that_fails_during_a_run_costs_a_checkpoint_and_nothing_else(tmp
 
         def fail() -> None:
             wait_for(tmp_path / "reached")
-            while f"run/step-000000010/{MARK}" not in store.keys():  # noqa: SIM118  not a mapping
+            while f"run/step-000000010/{MARK}" not in store.names():
                 time.sleep(0.02)
-            store.is_busy = True
+            store.busy_for(sys.maxsize)
             (tmp_path / "failed").touch()
 
         thread = Thread(target=fail)
@@ -113,7 +114,7 @@ def test_a_store_that_fails_during_a_run_costs_a_checkpoint_and_nothing_else(tmp
         failing, other = run_workers(2, tmp_path, work, run, place, Waiting(15, tmp_path))
         thread.join()
         assert failing["failed"] == other["failed"] == 1, "that of step 20"
-        store.is_busy = False
+        store.busy_for(0)
         resumed = run_workers(2, tmp_path, work, run, place, Diary(None))[0]
     assert resumed["steps"] == list(range(11, STEPS + 1))
     assert_same_end(resumed, failing)

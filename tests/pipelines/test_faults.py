@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,19 @@ from recsys_mtl.training.shelf import MARK
 from tests import builders
 from tests.distributed.processes import run_workers
 from tests.distributed.test_checkpoint import Diary
+from tests.pipelines.remains import nothing_left
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 STEPS = 400
 SETTINGS = ["trainer.batch_size=32", f"trainer.steps={STEPS}", "trainer.epochs=99", "trainer.eval_every=100"]
 SETTINGS += ["trainer.checkpoint.every_steps=20", "model.field_dropout={user: 0.2}", "model.experts.kind=home"]
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing() -> Iterator[None]:
+    with nothing_left():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,7 @@
-import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,9 +10,9 @@ from recsys_mtl import registry
 from recsys_mtl.config import ConfigError, load
 from recsys_mtl.registry import RegistryConfig
 from recsys_mtl.tracking import MetricLog, Run, TrackingConfig, connect, store
+from tests.mlflow_server import server
 
 FILES = {"model.yaml": "model: {}", "vocab/item.txt": "1 2 3"}
-SERVER_START_SECONDS = 90
 
 
 def trained(tracking: TrackingConfig, folder: Path, files: Mapping[str, str] = FILES) -> str:
@@ -171,42 +164,6 @@ def test_names_that_an_address_cannot_hold_are_refused(setting: str) -> None:
         load(RegistryConfig, [setting])
 
 
-@contextmanager
-def server(folder: Path, port: int) -> Iterator[str]:
-    """Run MLflow's own server on loopback; its children share a process group, which ends with the block."""
-    arguments = [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db",
-        "--artifacts-destination",
-        str(folder / "files"),
-    ]
-    command = [sys.executable, "-m", "mlflow", "server", *arguments, "--host", "127.0.0.1", "--port", str(port)]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, "--workers", "1"], stdout=log, stderr=log, env=environment, start_new_session=True
-        )
-    try:
-        wait_for(f"http://127.0.0.1:{port}", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
-
-
-def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + SERVER_START_SECONDS
-    while True:
-        try:
-            urllib.request.urlopen(f"{address}/health", timeout=5).close()
-        except OSError:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        else:
-            return
-
-
 @pytest.mark.slow
 def test_everything_works_on_a_tracking_server(
     tracking: TrackingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -217,11 +174,11 @@ def test_everything_works_on_a_tracking_server(
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     with server(tmp_path, port) as uri:
-        remote = TrackingConfig(uri=uri, experiment="on the server")
+        remote = TrackingConfig(uri=uri, experiment="on the server", buffer=str(tmp_path / "unsent"))
         run_id, version = registered(remote, tmp_path / "bundle", "remote")
-        with MetricLog(uri, run_id) as log:
+        with MetricLog(remote, run_id) as log:
             log.log(5, {"valid/is_click/auc": 0.75})
-        with MetricLog(uri, run_id) as log:
+        with MetricLog(remote, run_id) as log:
             log.log(5, {"valid/is_click/auc": 0.25})
         assert [point.value for point in log.client.get_metric_history(run_id, "valid/is_click/auc")] == [0.75]
         assert log.client.get_run(run_id).info.artifact_uri.startswith("mlflow-artifacts:")

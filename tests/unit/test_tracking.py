@@ -1,6 +1,5 @@
 import ast
 import json
-import logging
 import os
 import signal
 import socket
@@ -9,7 +8,7 @@ import sys
 import tempfile
 import textwrap
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,14 +18,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
 from mlflow.exceptions import MlflowException
 
 from recsys_mtl.config import ConfigError, load
 from recsys_mtl.tracking import MetricLog, Run, TrackingConfig, connect, find_unfinished, store
 from recsys_mtl.tracking.errands import Errands
 from recsys_mtl.tracking.metric_log import TAG_LENGTH
-from recsys_mtl.tracking.outbox import Outbox, Point
 from recsys_mtl.tracking.ownership import Stopped, is_another, is_gone, owner, stop_signals_raise
 from recsys_mtl.tracking.parameters import VALUE_LENGTH, flatten
 from recsys_mtl.tracking.provenance import git_commit
@@ -78,7 +75,6 @@ def test_a_finished_run_has_its_parameters_tags_and_files(tracking: TrackingConf
         assert status(tracking, run.run_id) == "RUNNING"
         run.log_text("# card", "MODEL_CARD.md")
         run.log_artifacts(tmp_path / "bundle", "bundle")
-        run.log_figure(Figure(), "plots/roc.png")
     record = run.client.get_run(run.run_id)
     assert record.info.status == "FINISHED"
     assert record.data.params | {"text": ""} == {
@@ -92,7 +88,6 @@ def test_a_finished_run_has_its_parameters_tags_and_files(tracking: TrackingConf
     assert files.is_relative_to(store.sqlite_path(tracking.uri).parent)
     assert yaml.safe_load((files / "config.yaml").read_text()) == params
     assert (files / "bundle/vocab/item.txt").read_text() == "1"
-    assert (files / "plots/roc.png").read_bytes()[:4] == b"\x89PNG"
 
 
 @pytest.mark.parametrize(
@@ -115,14 +110,14 @@ def test_what_ends_a_run_is_passed_on_and_recorded(tracking: TrackingConfig, err
 def test_an_end_that_could_not_be_recorded_is_tried_again_at_exit(tracking: TrackingConfig) -> None:
     code = """
         import sys
-        from recsys_mtl.tracking import Run, TrackingConfig
+        from recsys_mtl.tracking import Run, TrackingConfig, UndeliveredError
         def away(*_):
             del run.client.set_terminated
             raise ConnectionError("away")
         try:
-            with Run.start(TrackingConfig(uri=sys.argv[1]), "r", params={}, tags={}) as run:
+            with Run.start(TrackingConfig(uri=sys.argv[1], patience_s=0), "r", params={}, tags={}) as run:
                 run.client.set_terminated = away
-        except ConnectionError:
+        except UndeliveredError:
             print(run.run_id, run.client.get_run(run.run_id).info.status)
         """
     with python(code, tracking.uri) as process:
@@ -238,41 +233,68 @@ def run(tracking: TrackingConfig) -> Run:
 
 
 def test_steps_that_are_logged_again_after_a_resume_stay_one_point(tracking: TrackingConfig, run: Run) -> None:
-    with MetricLog(tracking.absolute_uri, run.run_id) as log:
+    with MetricLog(tracking, run.run_id) as log:
         for step in range(4):
             log.log(step, {"again": step / 2})
             log.log(step, {"again": 99.0})
-    with MetricLog(tracking.absolute_uri, run.run_id) as log:
+    with MetricLog(tracking, run.run_id) as log:
         for step in range(2, 6):
             log.log(step, {"again": step / 2, "new": 1.0})
     assert history(tracking, run.run_id, "again") == [(step, step / 2) for step in range(6)]
     assert [step for step, _ in history(tracking, run.run_id, "new")] == [2, 3, 4, 5]
 
 
-def test_what_a_dead_process_had_not_sent_is_sent_by_the_next_one(tracking: TrackingConfig, run: Run) -> None:
-    with MetricLog(tracking.absolute_uri, run.run_id, flush_seconds=1000) as dead:
-        answer = threading.Event()
+DIES = """
+    import os, signal, sys, time
+    from recsys_mtl.tracking import MetricLog, TrackingConfig
+    log = MetricLog(TrackingConfig(uri=sys.argv[1]), sys.argv[2], flush_seconds=0)
+    log.log(10, {"late": 0.5})
+    log._outbox._sending.result()
+    log._outbox._every_seconds = 1000
+    log._errands.put("slow", lambda: time.sleep(1000))  # what comes after it waits
+    log.log(20, {"late": 0.4})
+    log.log_rows("late.json", [{"step": 20, "value": 1.5}], key=("step",))
+    log.keep_text("late.txt", "too late?")
+    with log.new_files() as folder:
+        (folder / "made.txt").write_text("whole")
+    with log.new_files() as folder:
+        (folder / "made.txt").write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
 
-        def slow() -> None:  # what comes after it waits
-            answer.wait()
 
-        dead._errands.put("slow", slow)
-        dead.log(10, {"late": 0.5})
-        dead._outbox.flush()
-        dead.log(20, {"late": 0.4})
-        dead.log_rows("late.json", [{"step": 20, "value": 1.5}], key=("step",))
-        unsent = json.loads(json.dumps(dead.unsent()))
-        with MetricLog(tracking.absolute_uri, run.run_id) as log:
+def test_what_a_killed_process_had_not_sent_is_sent_by_the_next_one(tracking: TrackingConfig, run: Run) -> None:
+    with python(DIES, tracking.uri, run.run_id) as process:
+        assert process.wait(60) == -signal.SIGKILL
+    assert history(tracking, run.run_id, "late") == [(10, 0.5)]
+    with MetricLog(tracking, run.run_id) as log:
+        log.log(20, {"late": 99.0})  # measured again, as a resumed run does
+        log.log(30, {"late": 0.3})
+    assert history(tracking, run.run_id, "late") == [(10, 0.5), (20, 0.4), (30, 0.3)]
+    assert stored(run, "late.json") == [{"step": 20, "value": 1.5}]
+    assert (mlflow_text(run, "late.txt"), mlflow_text(run, "made.txt")) == ("too late?", "whole")
+    assert not tracking.folder(run.run_id).exists()
+
+
+def test_a_checkpoint_brings_what_was_unsent_to_a_machine_without_the_folder(
+    tracking: TrackingConfig, run: Run, tmp_path: Path
+) -> None:
+    elsewhere = tracking.model_copy(update={"buffer": str(tmp_path / "elsewhere")})
+    lost = MetricLog(elsewhere, run.run_id, flush_seconds=1000)
+    lost.log(10, {"carried": 0.5})
+    lost.log(20, {"carried": 0.4})
+    lost.log_rows("carried.json", [{"step": 20, "value": 1.5}], key=("step",))
+    unsent = json.loads(json.dumps(lost.unsent()))
+    for _ in range(2):
+        with MetricLog(tracking, run.run_id) as log:
             log.resend(unsent)
             log.resend(unsent)
-        assert history(tracking, run.run_id, "late") == [(10, 0.5), (20, 0.4)]
-        assert stored(run, "late.json") == [{"step": 20, "value": 1.5}]
-        answer.set()
-    assert history(tracking, run.run_id, "late") == [(10, 0.5), (20, 0.4)]
+        assert history(tracking, run.run_id, "carried") == [(10, 0.5), (20, 0.4)]
+    assert stored(run, "carried.json") == [{"step": 20, "value": 1.5}]
 
 
 def test_values_that_no_chart_can_show_are_counted(tracking: TrackingConfig, run: Run) -> None:
-    with MetricLog(tracking.absolute_uri, run.run_id) as log:
+    with MetricLog(tracking, run.run_id) as log:
         log.log(1, {"gap": float("nan"), "high": float("inf"), "fine": 0.5})
         log.log(2, {"gap": float("nan")})
         log.log(3, {"gap": 0.25})
@@ -283,18 +305,20 @@ def test_values_that_no_chart_can_show_are_counted(tracking: TrackingConfig, run
 
 
 def test_more_points_than_fit_into_a_request_arrive(tracking: TrackingConfig, run: Run) -> None:
-    with MetricLog(tracking.absolute_uri, run.run_id) as log:
+    with MetricLog(tracking, run.run_id) as log:
         for step in range(350):
             log.log(step, {f"many/{key}": step + key for key in range(7)})
     for key in (0, 6):
         assert history(tracking, run.run_id, f"many/{key}") == [(step, step + key) for step in range(350)]
 
 
-def test_a_worker_that_fails_shows_its_own_error(tracking: TrackingConfig, run: Run) -> None:
+def test_a_worker_that_fails_shows_its_own_error(tracking: TrackingConfig) -> None:
+    with Run.start(tracking, "refused", params={}, tags={}) as run:
+        pass
     refused = {"name that MLflow refuses: !": 1.0}
-    with pytest.raises(ZeroDivisionError), MetricLog(tracking.absolute_uri, run.run_id) as log:
+    with pytest.raises(ZeroDivisionError), MetricLog(tracking, run.run_id) as log:
         log.log(0, {**refused, "loss": 1 / 0})
-    with pytest.raises(MlflowException, match="name that MLflow refuses"), MetricLog(tracking.uri, run.run_id) as log:
+    with pytest.raises(MlflowException, match="name that MLflow refuses"), MetricLog(tracking, run.run_id) as log:
         log.log(0, refused)
 
 
@@ -318,7 +342,7 @@ def test_a_table_grows_by_measurements_and_a_resumed_run_replaces_its_own(tracki
     def rows(step: int, value: float) -> list[dict[str, Any]]:
         return [{"split": "valid", "step": step, "expert": name, "sd": value} for name in ("a", "b")]
 
-    with MetricLog(tracking.absolute_uri, run.run_id) as log:
+    with MetricLog(tracking, run.run_id) as log:
         log.log_rows("health/growing.json", rows(10, 1.0), key=KEY)
         log.log_rows("health/growing.json", rows(20, float("nan")), key=KEY)
     found = stored(run, "health/growing.json")
@@ -326,7 +350,7 @@ def test_a_table_grows_by_measurements_and_a_resumed_run_replaces_its_own(tracki
         *((10, "a", 1.0), (10, "b", 1.0)),
         *((20, "a", None), (20, "b", None)),
     ]
-    with MetricLog(tracking.absolute_uri, run.run_id) as log:  # the run went on from step 10
+    with MetricLog(tracking, run.run_id) as log:  # the run went on from step 10
         log.log_rows("health/growing.json", rows(20, 3.0), key=KEY)
         log.log_rows("health/growing.json", [{**row, "new": True} for row in rows(30, 4.0)], key=KEY)
     found = stored(run, "health/growing.json")
@@ -335,7 +359,7 @@ def test_a_table_grows_by_measurements_and_a_resumed_run_replaces_its_own(tracki
 
 
 def test_mlflow_shows_the_tables_of_a_run(tracking: TrackingConfig, run: Run) -> None:
-    with MetricLog(tracking.absolute_uri, run.run_id) as log:
+    with MetricLog(tracking, run.run_id) as log:
         log.log_rows("health/one.json", [{"split": "valid", "step": 1, "x": 0.5}], key=KEY)
         log.log_rows("health/two.json", [{"split": "valid", "step": 1, "x": 1.5}], key=KEY)
         log.log_rows("health/none.json", [], key=KEY)
@@ -351,7 +375,7 @@ def test_mlflow_shows_the_tables_of_a_run(tracking: TrackingConfig, run: Run) ->
 
 
 def test_long_tags_are_cut(tracking: TrackingConfig, run: Run) -> None:
-    with MetricLog(tracking.absolute_uri, run.run_id) as log:
+    with MetricLog(tracking, run.run_id) as log:
         log.tag({"health": "ok", "health.alarms": "old"})
         log.tag({"health": "collapse", "health.alarms": "x" * 9000})
     found = run.client.get_run(run.run_id).data.tags
@@ -401,75 +425,6 @@ def test_an_errand_that_fails_is_tried_again_and_only_close_raises(caplog: pytes
     errands.put("table", fails)
     with pytest.raises(ConnectionError, match="server is gone"):
         errands.close()
-
-
-class Server:
-    """Takes points, or refuses them while it is away."""
-
-    def __init__(self) -> None:
-        self.away = False
-        self.requests: list[Sequence[Point]] = []
-
-    def take(self, points: Sequence[Point]) -> None:
-        if self.away:
-            raise ConnectionError("away")
-        self.requests.append(points)
-
-
-def points(number: int, first: int = 0) -> list[Point]:
-    return [Point("loss", 0.5, 0, step) for step in range(first, first + number)]
-
-
-@given(st.lists(st.tuples(st.integers(0, 2500), st.booleans()), max_size=6))
-def test_every_point_is_sent_once_and_in_order(steps: list[tuple[int, bool]]) -> None:
-    server = Server()
-    outbox = Outbox(server.take, every_seconds=0.0)
-    sent = 0
-    logging.disable(logging.WARNING)
-    for number, away in steps:
-        server.away = away
-        outbox.put(points(number, sent))
-        sent += number
-    server.away = False
-    outbox.close()
-    logging.disable(logging.NOTSET)
-    assert [point for request in server.requests for point in request] == points(sent)
-    assert all(0 < len(request) <= 1000 for request in server.requests)
-
-
-def test_nothing_is_sent_before_it_is_due() -> None:
-    server = Server()
-    outbox = Outbox(server.take, every_seconds=3600.0)
-    outbox.put(points(999))
-    assert server.requests == []
-    outbox.close()
-    assert [len(request) for request in server.requests] == [999]
-
-
-def test_logging_does_not_wait_for_a_slow_server() -> None:
-    free, taken = threading.Event(), []
-
-    def take(request: Sequence[Point]) -> None:
-        free.wait(60)
-        taken.append(len(request))
-
-    outbox = Outbox(take, every_seconds=0.0)
-    for first in range(3):
-        outbox.put(points(1, first))
-    assert taken == []
-    free.set()
-    outbox.close()
-    assert sum(taken) == 3
-
-
-def test_a_server_that_stays_away_is_an_error_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    server = Server()
-    server.away = True
-    outbox = Outbox(server.take, every_seconds=0.0)
-    outbox.put(points(1))
-    with pytest.raises(ConnectionError):
-        outbox.close()
-    assert "1 metric values wait: the tracking server did not take them: away" in caplog.text
 
 
 # Addresses

@@ -2,6 +2,7 @@
 
 import logging
 import resource
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -201,7 +202,7 @@ def test_a_store_that_answers_with_errors_costs_checkpoints(
     assert write(checkpoints, 1)
     saved = checkpoints.latest()
     assert saved is not None
-    store.is_busy = True
+    store.busy_for(sys.maxsize)
     try:
         with caplog.at_level(logging.WARNING):
             assert not write(checkpoints, 2)
@@ -209,7 +210,7 @@ def test_a_store_that_answers_with_errors_costs_checkpoints(
             checkpoints.load(saved, tensors())
         assert not isinstance(caught.value, DamagedError), "it may be whole"
     finally:
-        store.is_busy = False
+        store.busy_for(0)
     assert "checkpoint of step 2 could not be written" in caplog.text
     assert newest(checkpoints) == 1
     assert write(checkpoints, 3)
