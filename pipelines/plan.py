@@ -36,9 +36,9 @@ def run(config: TrainRun, console: Console, *, json_file: Path | None = None) ->
 
 
 def plan(config: TrainRun) -> dict[str, Any]:
-    """Work the plan out in this process."""
-    cluster, world = config.cluster, config.cluster.workers
-    program = WorkerProgram(config, Worker(0, world), torch.device("cpu"))
+    """Work the plan out in this process: for the fewest workers of an elastic run, when each holds the most."""
+    cluster, world = config.cluster, config.cluster.min_workers
+    program = WorkerProgram(config, Worker(0, cluster.max_workers), torch.device("cpu"))
     model = config.model.build(program.spec, program.tasks, table_device=torch.device("meta"))
     device = torch.device("cuda" if cluster.gpus_per_worker else "cpu")
     parts = table_parts(make_plan(model, world, device, memory_gib=cluster.memory_gib), config.optim.sparse)

@@ -13,11 +13,11 @@ import torch
 from pipelines.monitor import Event
 from pipelines.pictures import figures
 from pipelines.quiet import quiet
-from pipelines.run import TrainRun
+from pipelines.run import Elastic, TrainRun
 from pipelines.worker import RunListener, WorkerProgram, make_bundle
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
-from recsys_mtl.health import Health, HealthConfig, alarms
+from recsys_mtl.health import Health, alarms
 from recsys_mtl.health.report import charts, tables, tags
 from recsys_mtl.tracking import MetricLog
 from recsys_mtl.training.loop import Progress
@@ -49,7 +49,7 @@ def _work(config: dict[str, Any]) -> None:
     program = WorkerProgram(run, worker, ray.train.torch.get_device(), checkpoint_dir=folder)
     first = worker.rank == 0
     with MetricLog(run.tracking.absolute_uri, config["run_id"]) if first else nullcontext() as log:
-        trained = program.train(Reporter(log, config["box"], run.health) if log else RunListener())
+        trained = program.train(Reporter(log, config["box"], run, worker.world) if log else RunListener())
         if log:
             with tempfile.TemporaryDirectory() as directory:
                 make_bundle(run, trained, Path(directory), run_id=config["run_id"])
@@ -66,17 +66,18 @@ def _work(config: dict[str, Any]) -> None:
 class Reporter(RunListener):
     """Listener of the first worker: metrics and health to MLflow, events to the driver."""
 
-    def __init__(self, log: MetricLog, box: Any, health: HealthConfig) -> None:
-        self.log, self.box, self.health = log, box, health
+    def __init__(self, log: MetricLog, box: Any, run: TrainRun, workers: int) -> None:
+        self.log, self.box, self.health, self.workers = log, box, run.health, workers
         self.sent = 0.0
+        if isinstance(run.cluster.workers, Elastic):
+            self.box.put.remote(Event("stage", text=f"training on {workers} of {run.cluster.max_workers} workers"))
 
     def on_step(self, progress: Progress) -> None:
         """Report the losses, and tell the driver now and then."""
         if progress.losses:
             values = {f"train/{task}/loss": loss for task, loss in progress.losses.items()}
-            self.log.log(
-                progress.step, values | {"train/rows_per_s": progress.rows_per_s, "train/waiting": progress.waited}
-            )
+            values |= {"train/rows_per_s": progress.rows_per_s, "train/waiting": progress.waited}
+            self.log.log(progress.step, values | {"train/workers": self.workers})
         now = time.monotonic()
         if progress.losses or now - self.sent > SEND_EVERY_S:
             self.sent = now
