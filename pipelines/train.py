@@ -22,6 +22,7 @@ from pipelines.patience import Patience, patience, reason
 from pipelines.ray_worker import ray_worker
 from pipelines.resources import require_room, scaling
 from pipelines.run import TrainRun
+from pipelines.submission import submission_tags
 from pipelines.worker import WorkerProgram
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
@@ -56,7 +57,7 @@ def train(run: TrainRun, console: Console, *, verbose: bool = False) -> Finished
     spec = preflight(run)
     fewest, most = run.cluster.min_workers, run.cluster.max_workers
     workers = str(most) if fewest == most else f"{fewest} to {most}"
-    tags = {"data_fingerprint": spec, "model": model_kind(run)}
+    tags = {"data_fingerprint": spec, "model": model_kind(run), **submission_tags()}
     with started_or_resumed(run, tags) as (tracked, verb):
         console.print(f"run {tracked.run_id} ({run.run_name}) {verb}, starting {workers} Ray workers", highlight=False)
         final = run_workers(run, tracked, console, verbose=verbose)
@@ -73,6 +74,8 @@ def started_or_resumed(run: TrainRun, tags: Mapping[str, str]) -> Iterator[tuple
     name, tree = run.run_name or "", run.model_dump(mode="json")
     if (unfinished := find_unfinished(run.tracking, name)) is not None:
         with Run.resume(run.tracking, unfinished, params=tree) as tracked:
+            if mine := submission_tags():
+                tracked.set_tags(mine)
             yield tracked, "goes on"
     else:
         with Run.start(run.tracking, name, params=tree, tags=tags) as tracked:
