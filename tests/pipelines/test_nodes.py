@@ -16,6 +16,7 @@ import torch
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
+from pipelines.resources import alive
 from pipelines.run import TrainRun
 from pipelines.train import train
 from pipelines.worker import WorkerProgram
@@ -48,7 +49,7 @@ def one_node() -> Iterator[Cluster]:
             yield cluster
         finally:
             ray.shutdown()
-            cluster.shutdown()
+            cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 def lose(node: Any) -> None:
@@ -158,7 +159,7 @@ def test_a_run_of_fixed_size_waits_for_a_node_in_place_of_a_lost_one(tmp_path: P
         def meanwhile() -> None:
             until(lambda: checkpoints(tmp_path))
             lose(node)
-            until(lambda: sum(node["Alive"] for node in ray.nodes()) == 1)
+            until(lambda: len(alive()) == 1)
             cluster.add_node(num_cpus=1)
 
         trained(run, meanwhile)
