@@ -3,9 +3,9 @@
 import io
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,8 @@ def tree(data: Path, home: Path, steps: int, **cluster: Any) -> dict[str, Any]:
             "batch_size": 32, "steps": steps, "epochs": 9999, "eval_every": steps // 4,
             "checkpoint": {"every_steps": every, "path": str(home / "checkpoints")},
         },
+        # small steps: a model that learns 400 rows by heart blows the last bits of its sums up
+        "optim": {"dense": {"lr": 1e-4}, "sparse": {"lr": 1e-3}},
         "health": {"enabled": False},
         "cluster": cluster,
         "tracking": {"uri": f"sqlite:///{home}/mlflow.db"},
@@ -81,21 +83,14 @@ def alone(worker: Worker, run: TrainRun) -> dict[str, Any]:
 
 
 def trained(run: dict[str, Any], meanwhile: Callable[[], None]) -> str:
-    """Train while something happens; return what was printed."""
-    problems: list[BaseException] = []
-
-    def happen() -> None:
+    """Train while something happens; return what was printed. Ray starts nodes in the main thread only."""
+    console = Console(file=io.StringIO(), width=200)
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(train, validate(TrainRun, run), console)
         try:
             meanwhile()
-        except BaseException as error:
-            problems.append(error)
-
-    thread = threading.Thread(target=happen)
-    thread.start()
-    console = Console(file=io.StringIO(), width=200)
-    train(validate(TrainRun, run), console)
-    thread.join()
-    assert problems == []
+        finally:
+            training.result()
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
@@ -117,36 +112,53 @@ def history(home: Path, name: str) -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
 
 
-def assert_whole(home: Path, data: Path, steps: int) -> None:
+def assert_whole(home: Path, data: Path, steps: int, *, workers: int) -> None:
     """Every report once, and the metrics of a run whose nodes stayed."""
     assert [step for step, _ in history(home, "train/total/loss")] == list(range(20, steps + 1, 20))
-    (still,) = run_workers(1, home, alone, validate(TrainRun, tree(data, home, steps)))
+    still, *_ = run_workers(workers, home, alone, validate(TrainRun, tree(data, home, steps)))
     for task, metrics in still.items():
-        for name in ("auc", "logloss", "rmse", "rows"):
-            if name in metrics:
-                ((_, found),) = history(home, f"test/{task}/{name}")
-                assert found == pytest.approx(metrics[name], abs=1e-5), (task, name)
+        bounds = {"auc": metrics.get("auc_error_bound", 0), "logloss": 0, "rmse": 0, "rows": 0}
+        for name in bounds.keys() & metrics.keys():
+            ((_, found),) = history(home, f"test/{task}/{name}")
+            assert found == pytest.approx(metrics[name], rel=1e-5, abs=1e-5 + bounds[name]), (task, name)
 
 
 @pytest.mark.faults
-def test_an_elastic_run_grows_with_the_cluster_and_outlives_a_node(tmp_path: Path, data: Path) -> None:
-    steps = 3000
+def test_an_elastic_run_goes_on_with_the_nodes_that_are_left(tmp_path: Path, data: Path) -> None:
+    steps = 400
+    with one_node() as cluster:
+        node = cluster.add_node(num_cpus=1)
+        run = tree(data, tmp_path, steps, workers={"min": 1, "max": 2}, address=cluster.address)
+
+        def meanwhile() -> None:
+            until(lambda: checkpoints(tmp_path))
+            lose(node)
+
+        output = trained(run, meanwhile)
+    counts = [int(count) for _, count in history(tmp_path, "train/workers")]
+    assert (counts[0], counts[-1]) == (2, 1)
+    assert counts == sorted(counts, reverse=True)
+    assert "starting 1 to 2 Ray workers" in output
+    assert_whole(tmp_path, data, steps, workers=2)
+
+
+@pytest.mark.faults
+def test_an_elastic_run_grows_with_the_cluster(tmp_path: Path, data: Path) -> None:
+    steps = 6000  # Ray looks at the nodes every 20 seconds
     with one_node() as cluster:
         workers = {"min": 1, "max": 2, "resize_every_s": 3}
         run = tree(data, tmp_path, steps, workers=workers, address=cluster.address)
 
         def meanwhile() -> None:
             until(lambda: checkpoints(tmp_path))
-            node = cluster.add_node(num_cpus=1)
-            until(lambda: [1 for _, count in history(tmp_path, "train/workers") if count == 2])
-            lose(node)
+            cluster.add_node(num_cpus=1)
 
         output = trained(run, meanwhile)
     counts = [int(count) for _, count in history(tmp_path, "train/workers")]
-    assert (counts[0], max(counts), counts[-1]) == (1, 2, 1)
-    assert "starting 1 to 2 Ray workers" in output
+    assert (counts[0], counts[-1]) == (1, 2)
+    assert counts == sorted(counts)
     assert "training on 2 of 2 workers" in output
-    assert_whole(tmp_path, data, steps)
+    assert_whole(tmp_path, data, steps, workers=1)
 
 
 @pytest.mark.faults
@@ -164,7 +176,7 @@ def test_a_run_of_fixed_size_waits_for_a_node_in_place_of_a_lost_one(tmp_path: P
 
         trained(run, meanwhile)
     assert {count for _, count in history(tmp_path, "train/workers")} == {2}
-    assert_whole(tmp_path, data, steps)
+    assert_whole(tmp_path, data, steps, workers=2)
 
 
 def test_a_run_without_room_says_so_at_once_and_gives_up(tmp_path: Path, data: Path) -> None:
