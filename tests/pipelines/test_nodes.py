@@ -112,7 +112,7 @@ def history(home: Path, name: str) -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
 
 
-def assert_whole(home: Path, data: Path, steps: int, *, workers: int) -> None:
+def assert_whole(home: Path, data: Path, steps: int, *, workers: int, rel: float = 1e-5) -> None:
     """Every report once, and the metrics of a run whose nodes stayed."""
     assert [step for step, _ in history(home, "train/total/loss")] == list(range(20, steps + 1, 20))
     still, *_ = run_workers(workers, home, alone, validate(TrainRun, tree(data, home, steps)))
@@ -120,7 +120,7 @@ def assert_whole(home: Path, data: Path, steps: int, *, workers: int) -> None:
         bounds = {"auc": metrics.get("auc_error_bound", 0), "logloss": 0, "rmse": 0, "rows": 0}
         for name in bounds.keys() & metrics.keys():
             ((_, found),) = history(home, f"test/{task}/{name}")
-            assert found == pytest.approx(metrics[name], rel=1e-5, abs=1e-5 + bounds[name]), (task, name)
+            assert found == pytest.approx(metrics[name], rel=rel, abs=rel + bounds[name]), (task, name)
 
 
 @pytest.mark.faults
@@ -158,7 +158,7 @@ def test_an_elastic_run_grows_with_the_cluster(tmp_path: Path, data: Path) -> No
     assert (counts[0], counts[-1]) == (1, 2)
     assert counts == sorted(counts)
     assert "training on 2 of 2 workers" in output
-    assert_whole(tmp_path, data, steps, workers=1)
+    assert_whole(tmp_path, data, steps, workers=1, rel=1e-4)  # of so many steps, all but the first on two workers
 
 
 @pytest.mark.faults
