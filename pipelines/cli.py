@@ -2,16 +2,14 @@
 
 import json
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from recsys_mtl.config import ConfigError, load, validate
-from recsys_mtl.data.values import FeatureError
+from pipelines import job_commands
+from pipelines.terminal import Sources, console, errors, user_errors
+from recsys_mtl.config import load, validate
 
 app = typer.Typer(
     help="Train multi-task ranking models on Ray, compare them in MLflow, serve their scores.",
@@ -21,39 +19,13 @@ app = typer.Typer(
 )
 prepare = typer.Typer(help="Turn logged impressions into a prepared data set.", no_args_is_help=True)
 app.add_typer(prepare, name="prepare")
-
-PLAIN_WIDTH = 160
-"""Columns of tables where there is no terminal to fit them to."""
-
-console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-errors = Console(stderr=True, soft_wrap=True)
+app.add_typer(job_commands.job, name="job")
 
 Out = Annotated[
     str,
     typer.Option(help="Directory or s3://BUCKET/PREFIX of the prepared data set; it is there only when it is whole."),
 ]
-Sources = Annotated[
-    list[str],
-    typer.Argument(metavar="FILES_OR_FIELDS...", help="YAML files, merged left to right, and path.to.field=value."),
-]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what Ray, torchrec and MLflow have to say.")]
-
-
-def user_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Print what the user can mend as ``path: message``, one a line, and exit with code 2."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except ConfigError as error:
-            for problem in error.problems:
-                errors.print(problem, style="red", markup=False, highlight=False)
-        except FeatureError as error:
-            errors.print(str(error), style="red", markup=False, highlight=False)
-        raise typer.Exit(2)
-
-    return wrapped
 
 
 @prepare.command("kuairand")
@@ -142,6 +114,9 @@ def deliver_command(
     from pipelines.deliver import deliver
 
     deliver(folder, console)
+
+
+app.command("submit", no_args_is_help=True)(job_commands.submit_command)
 
 
 @app.command("plan", no_args_is_help=True)

@@ -21,7 +21,7 @@ def cluster(config: ClusterConfig, *, verbose: bool) -> Iterator[None]:
         return
     options: dict[str, Any] = {"logging_level": "INFO" if verbose else "ERROR", "log_to_driver": verbose}
     if config.address == "local":
-        cpus = max(os.cpu_count() or 1, config.workers * config.cpus_per_worker)
+        cpus = max(os.cpu_count() or 1, config.max_workers * config.cpus_per_worker)
         options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
     else:
         options |= {"address": config.address}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from recsys_mtl.training.loop import Progress
 from recsys_mtl.training.select import Metrics
@@ -65,7 +66,10 @@ class Monitor:
     """Runs an `EventBox` as a Ray actor and hands its events to the driver, in a thread."""
 
     def __init__(self, show: Callable[[Event], None]) -> None:
-        self.box: Any = ray.remote(EventBox).options(num_cpus=0, max_restarts=-1).remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        # on the driver's node, whose loss ends the run anyway: elsewhere events could be lost with a node
+        box = ray.remote(EventBox).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here)
+        self.box: Any = box.remote()
         self.show = show
         self.final: Event | None = None
         self.problems: list[str] = []

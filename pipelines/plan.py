@@ -58,9 +58,9 @@ def run(
 
 
 def plan(config: TrainRun, links: Links) -> dict[str, Any]:
-    """Work the plan out in this process."""
-    cluster, world = config.cluster, config.cluster.workers
-    source = PlanSource.of(config, world)
+    """Work the plan out in this process: for the fewest workers of an elastic run, when each holds the most."""
+    cluster, world = config.cluster, config.cluster.min_workers
+    source = PlanSource.of(config, cluster.max_workers)
     model = config.model.build(source.spec, source.tasks, table_device=torch.device("meta"))
     device = torch.device("cuda" if cluster.gpus_per_worker else "cpu")
     sparse, sharding = config.optim.sparse, cluster.sharding

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -13,6 +12,7 @@ from recsys_mtl.data.feature_kinds import IdsFeature, NumberFeature, SequenceFea
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.data.schema import id_parts
 from recsys_mtl.data.spec import Spec
+from recsys_mtl.storage import Location, locate
 from recsys_mtl.tasks import Task
 
 
@@ -35,19 +35,19 @@ class PlanSource:
         Raises:
             ConfigError: neither of them.
         """
-        path = Path(config.data.path)
-        if path.is_file():
-            spec = validate(Spec, read_yaml(path), where=f"{path}: ")
+        place = locate(config.data.path)
+        if place.is_local and place.local.is_file():
+            spec = validate(Spec, read_yaml(place.local), where=f"{place}: ")
             return cls(spec, config.tasks.of(spec.tasks), lookups(spec, {}), None, None)
         program = WorkerProgram(config, Worker(0, world), torch.device("cpu"))
         steps = config.trainer.total_steps(program.reader.steps)
-        means = values_per_row(path)
+        means = values_per_row(place)
         return cls(program.spec, program.tasks, lookups(program.spec, means), program.reader.rows, steps)
 
 
-def values_per_row(data: Path) -> dict[str, float]:
+def values_per_row(data: Location) -> dict[str, float]:
     """Return the mean number of values of each field in a row of the training split."""
-    train = json.loads((data / "stats.json").read_text(encoding="utf-8"))["splits"]["train"]
+    train = json.loads((data / "stats.json").read_text())["splits"]["train"]
     return {name: counts["values"] / max(train["rows"], 1) for name, counts in train["fields"].items()}
 
 

@@ -13,11 +13,11 @@ import torch
 from pipelines.monitor import Event
 from pipelines.pictures import figures
 from pipelines.quiet import quiet
-from pipelines.run import TrainRun
+from pipelines.run import Elastic, TrainRun
 from pipelines.worker import RunListener, Trained, WorkerProgram, make_bundle
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
-from recsys_mtl.health import Health, HealthConfig, alarms
+from recsys_mtl.health import Health, alarms
 from recsys_mtl.health.report import charts, tables, tags
 from recsys_mtl.storage import locate
 from recsys_mtl.tracking import MetricLog, may_pass, patiently
@@ -56,7 +56,7 @@ def _work(config: dict[str, Any]) -> None:
         box.put.remote(Event("stage", text=text))
 
     with MetricLog(run.tracking, config["run_id"], say=say) if first else nullcontext() as log:
-        trained = program.train(Reporter(log, box, run.health) if log else RunListener())
+        trained = program.train(Reporter(log, box, run, worker.world) if log else RunListener())
         if log:
             extra = leave(log, run, trained, config["run_id"])
             ray.get(box.put.remote(Event("final", metrics=trained.test.compute(), extra=extra)))
@@ -91,17 +91,19 @@ def undelivered(log: MetricLog, patience_s: float) -> str | None:
 class Reporter(RunListener):
     """Listener of the first worker: metrics and health to MLflow, events to the driver."""
 
-    def __init__(self, log: MetricLog, box: Any, health: HealthConfig) -> None:
-        self.log, self.box, self.health = log, box, health
+    def __init__(self, log: MetricLog, box: Any, run: TrainRun, workers: int) -> None:
+        self.log, self.box, self.health, self.workers = log, box, run.health, workers
         self.sent = 0.0
         self.left_out: Mapping[str, int] = {}
+        if isinstance(run.cluster.workers, Elastic):
+            self.box.put.remote(Event("stage", text=f"training on {workers} of {run.cluster.max_workers} workers"))
 
     def on_step(self, progress: Progress) -> None:
         """Report the losses, and tell the driver now and then."""
         if progress.losses:
             losses = {f"train/{task}/loss": loss for task, loss in progress.losses.items()}
             speed = {"train/rows_per_s": progress.rows_per_s, "train/waiting": progress.waited}
-            self.log.log(progress.step, losses | speed)
+            self.log.log(progress.step, losses | speed | {"train/workers": self.workers})
         if progress.left_out != self.left_out:
             self.left_out = progress.left_out
             self.log.log(progress.step, {f"train/left_out/{name}": n for name, n in progress.left_out.items()})

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 from rich.console import Console
@@ -19,8 +19,11 @@ from pipelines.cluster import cluster
 from pipelines.deliver import complete, delivered, final_event, hand_over, left_over
 from pipelines.display import TrainingDisplay, final_lines, left_out_lines, metrics_table
 from pipelines.monitor import Event, Monitor
+from pipelines.patience import Patience, patience, reason
 from pipelines.ray_worker import ray_worker
+from pipelines.resources import require_room, scaling
 from pipelines.run import TrainRun
+from pipelines.submission import submission_tags
 from pipelines.worker import WorkerProgram
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
@@ -56,11 +59,11 @@ def train(run: TrainRun, console: Console, *, verbose: bool = False) -> Finished
     if (finished := deliver_left_over(run, console)) is not None:
         return finished
     spec = preflight(run)
-    tags = {"data_fingerprint": spec, "model": model_kind(run)}
+    fewest, most = run.cluster.min_workers, run.cluster.max_workers
+    workers = str(most) if fewest == most else f"{fewest} to {most}"
+    tags = {"data_fingerprint": spec, "model": model_kind(run), **submission_tags()}
     with started_or_resumed(run, tags) as (tracked, verb):
-        console.print(
-            f"run {tracked.run_id} ({run.run_name}) {verb}, starting {run.cluster.workers} Ray workers", highlight=False
-        )
+        console.print(f"run {tracked.run_id} ({run.run_name}) {verb}, starting {workers} Ray workers", highlight=False)
         final = run_workers(run, tracked, console, verbose=verbose)
         version = hand_over(run, tracked.run_id, final, description=headline(final.metrics), tags=tags, console=console)
     report(console, final, tracked.run_id, run, version)
@@ -87,6 +90,8 @@ def started_or_resumed(run: TrainRun, tags: Mapping[str, str]) -> Iterator[tuple
     name, tree = run.run_name or "", run.model_dump(mode="json")
     if (unfinished := find_unfinished(run.tracking, name)) is not None:
         with Run.resume(run.tracking, unfinished, params=tree) as tracked:
+            if mine := submission_tags():
+                tracked.set_tags(mine)
             yield tracked, "goes on"
     else:
         with Run.start(run.tracking, name, params=tree, tags=tags) as tracked:
@@ -101,6 +106,7 @@ def run_workers(run: TrainRun, tracked: Run, console: Console, *, verbose: bool)
         RunFailedError: anything else; the run keeps the traceback.
     """
     with cluster(run.cluster, verbose=verbose), TrainingDisplay(console) as display:
+        require_room(run.cluster, lambda text: display.show(Event("stage", text=text)))
         monitor = Monitor(display.show)
         try:
             with monitor:
@@ -109,8 +115,10 @@ def run_workers(run: TrainRun, tracked: Run, console: Console, *, verbose: bool)
             keep_error(tracked, str(error))
             if monitor.problems:
                 raise ConfigError(monitor.problems) from None
-            last = str(error).strip().splitlines()[-1]
-            raise RunFailedError(f"run {tracked.run_id}: {last} (traceback: {ERROR_FILE} among its files)") from None
+            if isinstance(cause := getattr(error, "controller_failure", None), ConfigError):
+                raise cause from None
+            why = reason(error, run.cluster)
+            raise RunFailedError(f"run {tracked.run_id}: {why} (traceback: {ERROR_FILE} among its files)") from None
     if monitor.problems:
         raise ConfigError(monitor.problems)
     if monitor.final is None:
@@ -144,18 +152,14 @@ def preflight(run: TrainRun) -> str:
         ConfigError: data, tasks or model do not fit together.
     """
     try:
-        program = WorkerProgram(run, Worker(0, run.cluster.workers), torch.device("cpu"))
+        program = WorkerProgram(run, Worker(0, run.cluster.max_workers), torch.device("cpu"))
         model = run.model.build(program.spec, program.tasks, table_device=torch.device("meta"))
         device = torch.device("cuda" if run.cluster.gpus_per_worker else "cpu")
         cluster = run.cluster
-        make_plan(
-            model,
-            cluster.workers,
-            device,
-            run.optim.sparse,
-            sharding=cluster.sharding,
-            memory_gib=cluster.memory_gib,
-        )
+        for workers in sorted({cluster.min_workers, cluster.max_workers}):
+            make_plan(
+                model, workers, device, run.optim.sparse, sharding=cluster.sharding, memory_gib=cluster.memory_gib
+            )
         program.objective()
         run.trainer.select.check([task.name for task in program.tasks])
         for split in ("valid", "test"):
@@ -180,19 +184,18 @@ def launch(run: TrainRun, run_id: str, box: Any, *, verbose: bool) -> None:
             "box": box,
             "verbose": verbose,
         },
-        scaling_config=ScalingConfig(
-            num_workers=config.workers,
-            use_gpu=config.gpus_per_worker > 0,
-            resources_per_worker={"CPU": config.cpus_per_worker}
-            | ({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {}),
-        ),
+        scaling_config=scaling(config),
         torch_config=TorchConfig(backend=config.backend, timeout_s=config.collective_timeout_s),
         run_config=RunConfig(
-            name=run_id, storage_path=str(storage), failure_config=FailureConfig(max_failures=failures)
+            name=run_id,
+            storage_path=str(storage),
+            failure_config=FailureConfig(max_failures=failures),
+            callbacks=[Patience(config)],  # type: ignore[list-item]  # Ray takes its internal ones, too
         ),
     )
     try:
-        trainer.fit()
+        with patience(config):
+            trainer.fit()
     finally:
         shutil.rmtree(storage, ignore_errors=True)
 

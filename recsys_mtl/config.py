@@ -178,10 +178,14 @@ def describe(problem: ErrorDetails, tree: Any) -> str:
 
 
 def user_path(loc: Iterable[int | str], tree: Any) -> list[str]:
-    """Name the place as the user wrote it: without the ``kind`` tags that pydantic puts into a union's location."""
+    """Name the place as the user wrote it: without the tags that pydantic puts into a union's location.
+
+    A tag is the ``kind`` of the alternative; those of alternatives without one have a blank, as no field has.
+    """
     path: list[str] = []
     for part in loc:
-        if isinstance(tree, Mapping) and part == tree.get("kind") and part not in tree:
+        is_field = isinstance(tree, Mapping) and part in tree
+        if not is_field and (" " in str(part) or (isinstance(tree, Mapping) and part == tree.get("kind"))):
             continue
         path.append(str(part))
         tree = child(tree, part)

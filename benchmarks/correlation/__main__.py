@@ -18,8 +18,8 @@ import typer
 from benchmarks.correlation.experiment import MODELS, Setting, World, learn
 from benchmarks.correlation.report import losses, picture, report
 from benchmarks.results import Result, Store, write_whole
-from pipelines.cli import user_errors
 from pipelines.quiet import quiet
+from pipelines.terminal import user_errors
 
 CORRELATIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 RATES = (1e-4, 1e-3, 1e-2)

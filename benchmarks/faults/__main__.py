@@ -23,8 +23,8 @@ from benchmarks.faults.runs import (
 from benchmarks.faults.strikes import FAULTS
 from benchmarks.results import write_whole
 from benchmarks.text import machine, markdown_table, number
-from pipelines.cli import user_errors
 from pipelines.quiet import quiet
+from pipelines.terminal import user_errors
 from recsys_mtl.config import ConfigError
 
 COMMON = (

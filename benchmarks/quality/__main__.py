@@ -19,8 +19,8 @@ from benchmarks.quality.report import report
 from benchmarks.quality.runs import Runner, train_by_command
 from benchmarks.quality.trees import train_trees
 from benchmarks.results import write_whole
-from pipelines.cli import user_errors
 from pipelines.quiet import quiet
+from pipelines.terminal import user_errors
 
 
 @user_errors
