@@ -7,7 +7,7 @@ metrics can be computed in a stream by workers that share nothing.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from recsys_mtl.config import ConfigError
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.fit import fit
 from recsys_mtl.data.golden import GoldenSample
+from recsys_mtl.data.growth import Fitted
 from recsys_mtl.data.labels import encode_targets
 from recsys_mtl.data.raw import SPLITS, RawData, raw_columns
 from recsys_mtl.data.replacing import replacing
@@ -26,7 +27,8 @@ from recsys_mtl.data.spec import Spec
 from recsys_mtl.data.stats import SplitStats
 from recsys_mtl.data.values import FeatureError
 
-REQUIRED = frozenset({"spec.yaml", "stats.json", *SPLITS})
+STATS = "stats.json"
+REQUIRED = frozenset({"spec.yaml", STATS, *SPLITS})
 PARTS = REQUIRED | {"vocab", "golden.jsonl", "golden.parquet"}
 
 Progress = Callable[[str, int], None]
@@ -42,21 +44,42 @@ def write_dataset(raw: RawData, out: Path, *, progress: Progress = lambda *_: No
     """
     refuse_foreign(out)
     with replacing(out) as directory:
-        rows = Rows(raw, "train", progress, "fit")
-        with rows.located():
-            spec, vocabularies = fit(raw.schema, rows)
-        train_rows = rows.done
-        encoder = Encoder(spec, vocabularies)
-        encoder.save(directory)
-        golden = GoldenSample(spec)
-        stats = {
-            split: _write_split(Rows(raw, split, progress, split), encoder, golden, directory, train_rows=train_rows)
-            for split in SPLITS
-        }
-        golden.save(directory)
-        content = {"fingerprint": spec.fingerprint, "splits": stats}
-        (directory / "stats.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+        spec, stats = write_splits(raw, directory, SPLITS, progress=progress)
+        write_stats(directory, {"fingerprint": spec.fingerprint, "splits": stats})
     return spec
+
+
+def write_splits(
+    raw: RawData,
+    directory: Path,
+    splits: Sequence[str],
+    *,
+    base: Fitted | None = None,
+    progress: Progress = lambda *_: None,
+) -> tuple[Spec, dict[str, dict[str, object]]]:
+    """Fit on the training split, or let ``base`` grow by it, and encode ``splits``; return their statistics.
+
+    Raises:
+        ConfigError: the base has another schema, a column is absent, or a split is empty.
+        FeatureError: a value that its feature cannot take, with its row in the split.
+    """
+    rows = Rows(raw, "train", progress, "fit")
+    with rows.located():
+        spec, vocabularies = fit(raw.schema, rows, base)
+    encoder = Encoder(spec, vocabularies)
+    encoder.save(directory)
+    golden = GoldenSample(spec)
+    stats = {
+        split: _write_split(Rows(raw, split, progress, split), encoder, golden, directory, train_rows=rows.done)
+        for split in splits
+    }
+    golden.save(directory)
+    return spec, stats
+
+
+def write_stats(directory: Path, content: Mapping[str, object]) -> None:
+    """Write ``stats.json``."""
+    (directory / STATS).write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
 def refuse_foreign(out: Path) -> None:
