@@ -14,13 +14,14 @@ from pipelines.monitor import Event
 from pipelines.pictures import figures
 from pipelines.quiet import quiet
 from pipelines.run import TrainRun
-from pipelines.worker import RunListener, WorkerProgram, make_bundle
+from pipelines.worker import PROGRESSIVE, RunListener, WorkerProgram, make_bundle
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.health import Health, HealthConfig, alarms
 from recsys_mtl.health.report import charts, tables, tags
 from recsys_mtl.tracking import MetricLog
 from recsys_mtl.training.loop import Progress
+from recsys_mtl.training.moments import MOMENTS_FOLDER, save_moments
 from recsys_mtl.training.select import Metrics
 
 SEND_EVERY_S = 0.5
@@ -54,8 +55,11 @@ def _work(config: dict[str, Any]) -> None:
             with tempfile.TemporaryDirectory() as directory:
                 make_bundle(run, trained, Path(directory), run_id=config["run_id"])
                 log.log_artifacts(Path(directory), "bundle")
+            with tempfile.TemporaryDirectory() as directory:
+                save_moments(trained.moments, Path(directory))
+                log.log_artifacts(Path(directory), MOMENTS_FOLDER)
             test = trained.test.compute()
-            log.log(trained.outcome.best_step, flat("test", test))
+            log.log(trained.outcome.best_step, flat("test", test) | {"train/seconds": trained.outcome.seconds})
             for path, figure in figures(trained):
                 log.log_figure(figure, path)
             found = [] if trained.health is None else alarms(trained.health, run.health)
@@ -86,6 +90,11 @@ class Reporter(RunListener):
         """Report the metrics."""
         self.log.log(step, flat("valid", metrics))
         self.box.put.remote(Event("evaluation", step, metrics=metrics, best=best))
+
+    def on_first_look(self, metrics: Metrics) -> None:
+        """Report the metrics, and show them."""
+        self.log.log(0, flat(PROGRESSIVE, metrics))
+        self.box.put.remote(Event("evaluation", metrics=metrics))
 
     def on_health(self, split: str, step: int, health: Health) -> None:
         """Report charts of the validation split; of every split the tables, and tags that speak of the last one."""

@@ -1,10 +1,11 @@
 """TrainRun: everything that a person decides about a training run, as one typed tree."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from recsys_mtl.config import Config
+from pipelines.warm import InitFromField
+from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.data.reader import ReaderConfig
 from recsys_mtl.health import HealthConfig
 from recsys_mtl.model import ModelConfig
@@ -57,6 +58,8 @@ class TrainRun(Config):
     data: DataConfig
     tasks: TaskSelection = TaskSelection()
     model: ModelConfig = ModelConfig()
+    init_from: InitFromField | None = None
+    """An earlier model whose weights the run begins with. Values that its data did not have begin as unknown ones."""
     objective: ObjectiveConfig = ObjectiveConfig()
     optim: OptimConfig = OptimConfig()
     trainer: TrainerConfig = TrainerConfig()
@@ -68,3 +71,9 @@ class TrainRun(Config):
     """Name in MLflow; made from the model and the time where it is not given."""
     seed: NonNegativeInt = 0
     """Of initial weights, order of rows and dropout: the same seed gives the same result."""
+
+    @model_validator(mode="after")
+    def _progressive_begins_somewhere(self) -> Self:
+        if self.trainer.progressive and self.init_from is None:
+            raise ConfigError(["init_from: field required: trainer.progressive tests the model that a run begins with"])
+        return self
