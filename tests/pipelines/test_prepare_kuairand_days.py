@@ -3,6 +3,7 @@
 import io
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -57,7 +58,7 @@ def test_each_day_is_written_and_grows_from_the_one_before(world: Path, tmp_path
         ({"days_from": 99}, r"days_from: 99 is not a date YYYYMMDD"),
     ],
 )
-def test_days_that_are_not_there_are_refused(world: Path, options: dict[str, int], message: str) -> None:
+def test_days_that_are_not_there_are_refused(world: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         prepare_days(world, **options)
 
