@@ -17,7 +17,9 @@ from pipelines.daily_plan import DATA_TAG, DAY_TAG, SERIES_TAG, dated, task_metr
 from pipelines.prepare.days import BASE
 from pipelines.run import TrainRun
 from pipelines.train import train
+from pipelines.warm import InitFrom
 from recsys_mtl.data.day import day_facts
+from recsys_mtl.registry import BUNDLE
 from recsys_mtl.tracking.series import FinishedRun, finished_runs
 
 KEEP, RESET, SCRATCH = "incremental", "incremental, optimisers reset", "from scratch"
@@ -42,15 +44,25 @@ def learn(arm: str, config: TrainRun, days: Path, until: date | None, console: C
         _learn_from_scratch(config, days, until, console)
         return
     optimizer: Literal["keep", "reset"] = "keep" if arm == KEEP else "reset"
+    if arm == RESET:  # which differs from the other only behind the base
+        base = f"runs:/{_runs(KEEP, config)[BASE].run_id}/{BUNDLE}"
+        config = config.model_copy(update={"init_from": InitFrom(model=base, optimizer=optimizer)})
     daily = Daily(config, days, series=_SERIES[arm], optimizer=optimizer)
     plan = daily.plan(until)
     if plan.due:
         daily.learn(plan, console)
 
 
+def _runs(arm: str, config: TrainRun) -> dict[str, FinishedRun]:
+    """Return an arm's finished runs by day."""
+    return {run.tags[DAY_TAG]: run for run in finished_runs(config.tracking, {SERIES_TAG: _SERIES[arm]})}
+
+
 def results(arm: str, config: TrainRun, days: Path, until: date | None) -> dict[date, DayResult]:
     """Read what an arm has brought so far."""
-    runs = {run.tags[DAY_TAG]: run for run in finished_runs(config.tracking, {SERIES_TAG: _SERIES[arm]})}
+    runs = _runs(arm, config)
+    if arm == RESET:
+        runs |= {day: run for day, run in _runs(KEEP, config).items() if day == BASE}
     paths, found = dated(days, until), {}
     for day in paths:
         run = runs.get(day.isoformat())
@@ -75,7 +87,7 @@ def _rows(path: Path) -> int:
 
 def _learn_from_scratch(config: TrainRun, days: Path, until: date | None, console: Console) -> None:
     """Train a model for each day on all rows before it, one pass, and keep the last weights."""
-    done = {run.tags[DAY_TAG] for run in finished_runs(config.tracking, {SERIES_TAG: _SERIES[SCRATCH]})}
+    done = _runs(SCRATCH, config)
     paths = dated(days, until)
     one_pass = config.trainer.model_copy(update={"epochs": 1, "eval_every": None})
     with cluster(config.cluster, verbose=False):
