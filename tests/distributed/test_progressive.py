@@ -78,6 +78,7 @@ def test_the_last_weights_are_kept_and_the_bundle_says_what_its_metrics_are(home
     assert metrics["test"]["click"]["auc"] == pytest.approx(ear.first_look["click"]["auc"])
     card = (home / "day" / "bundle" / "MODEL_CARD.md").read_text()
     assert "### progressive" in card
+    assert "All rows are of 2022-04-22" in card
     assert f"{-(-ROWS // 32)} |" in card.partition("| steps | ")[2]
     weights = after.model.state_dict()
     old = before.model.state_dict()

@@ -1,7 +1,6 @@
 """A series of days on a real local Ray cluster, tracked in a real MLflow store."""
 
 import io
-import json
 import os
 import signal
 import subprocess
@@ -12,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
 from pipelines.daily import Daily, read_config, run
 from recsys_mtl.registry import aliases, fetch
 from recsys_mtl.tracking.client import connect
 from recsys_mtl.training.checkpoint import MARK
-from tests import days
+from tests import builders, days
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -32,10 +32,10 @@ def settings(home: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def learn(home: Path, until: date) -> tuple[dict[str, Any], str]:
+def learn(home: Path, settings_file: Path) -> tuple[dict[str, Any], str]:
     console = Console(file=io.StringIO(), width=200)
-    daily = Daily(read_config(settings(home), home / "days"), home / "days")
-    return run(daily, console, until=until), console.file.getvalue()  # type: ignore[attr-defined]
+    daily = Daily(read_config([*settings(home), str(settings_file)], home / "days"), home / "days")
+    return run(daily, console), console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def finished_of(home: Path) -> dict[str, Any]:
@@ -53,31 +53,40 @@ def states(facts: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.timeout(900)
-def test_days_are_learnt_once_in_order_and_caught_up(tmp_path: Path) -> None:
-    home = tmp_path
+def test_days_are_learnt_once_and_in_order(tmp_path: Path) -> None:
+    home, uri = tmp_path, f"sqlite:///{tmp_path}/mlflow.db"
     days.write_days(home / "days", 2, rows=120)
-    facts, text = learn(home, FIRST)
-    assert states(facts) == ["learnt now"] * 2
+    builders.bundle(home / "bundle", home / "days" / "base")
+    (home / "days" / str(SECOND)).rename(home / "later")
+    begin = home / "run.yaml"
+    init_from = {"model": f"{home}/bundle", "optimizer": "reset"}
+    begin.write_text(yaml.safe_dump({"model": builders.MODEL, "init_from": init_from}))
+    facts, text = learn(home, begin)
+    assert states(facts) == ["learnt now"]
     assert "Progressive AUC (positives)" in text
-    again, _ = learn(home, FIRST)
-    assert states(again) == ["learnt before"] * 2
-    assert [day["run_id"] for day in again["days"]] == [day["run_id"] for day in facts["days"]]
+    again, _ = learn(home, begin)
+    assert again == facts | {"days": [facts["days"][0] | {"state": "learnt before"}]}
 
-    days.add_day(home / "days", THIRD, home / "days" / str(SECOND), seed=90, rows=120)
-    caught_up, _ = learn(home, THIRD)
-    assert states(caught_up) == ["learnt before", "learnt before", "learnt now", "learnt now"]
-    found = finished_of(home)
-    assert list(found) == ["daily-base", "daily-2022-04-22", "daily-2022-04-23", "daily-2022-04-24"]
-    for before, after in zip(list(found)[:-1], list(found)[1:], strict=True):
-        assert found[after].data.params["init_from.model"] == f"runs:/{found[before].info.run_id}/bundle"
-    assert aliases(f"sqlite:///{home}/mlflow.db", "days") == {"challenger": 4}
-    for day in caught_up["days"][1:]:
-        run_id = day["run_id"]
-        metrics = found[f"daily-{day['day']}"].data.metrics
-        assert day["metrics"]["click"]["auc"] == metrics["progressive/click/auc"] == metrics["test/click/auc"]
-        assert day["metrics"]["click"]["rows"] == 120
-        bundle = fetch(f"runs:/{run_id}/bundle", f"sqlite:///{home}/mlflow.db", into=home / "copies").path
-        assert json.loads((bundle / "metrics.json").read_text())["progressive"]["click"]["rows"] == 120
+    days.add_day(home / "days", THIRD, home / "later", seed=90, rows=120)
+    onwards, text = learn(home, begin)
+    assert states(onwards) == ["learnt before", "learnt now"]
+    assert "2022-04-24: there are no data of 2022-04-23" in text
+    (home / "later").rename(home / "days" / str(SECOND))
+    late, text = learn(home, begin)
+    assert states(late) == ["learnt before", "too late", "learnt before"]
+    assert "2022-04-23: comes too late, 2022-04-24 is learnt already; it is left out" in text
+
+    first, third = (finished_of(home)[f"daily-{day}"] for day in (FIRST, THIRD))
+    assert first.data.params["init_from.model"] == f"{home}/bundle"
+    assert third.data.params["init_from.model"] == f"runs:/{first.info.run_id}/bundle"
+    assert third.data.params["init_from.optimizer"] == "keep"
+    assert aliases(uri, "days") == {"challenger": 2}
+    day = late["days"][-1]
+    assert day["run_id"] == third.info.run_id
+    metrics = third.data.metrics
+    assert day["metrics"]["click"]["auc"] == metrics["progressive/click/auc"] == metrics["test/click/auc"]
+    bundle = fetch(f"runs:/{third.info.run_id}/bundle", uri, into=home / "copies").path
+    assert days.metrics_of(bundle)["progressive"]["click"]["rows"] == day["metrics"]["click"]["rows"] == 120
 
 
 def first_checkpoint(home: Path, seconds: float = 240) -> None:
