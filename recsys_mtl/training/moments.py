@@ -35,10 +35,11 @@ def gather_moments(step: TrainStep) -> dict[str, Tensor]:
         for moment, value in moments.items()
     }
     # A worker knows only the tables that it holds a part of: names are those of the model, which all know.
-    for name in step.model.state_dict():
+    for name, weight in step.model.state_dict().items():
         pieces = _on_first(_pieces(state[TABLES].get(name, {})))
         if rank() == 0:
-            gathered |= {file_key(TABLES, name, moment): whole for moment, whole in _joined(pieces).items()}
+            wholes = _joined(pieces, rows=weight.shape[0] if weight.dim() else 1)
+            gathered |= {file_key(TABLES, name, moment): whole for moment, whole in wholes.items()}
     return gathered if rank() == 0 else {}
 
 
@@ -68,7 +69,12 @@ def _on_first(pieces: list[Piece]) -> list[Piece]:
     return [piece for theirs in everyones or [] for piece in theirs]
 
 
-def _joined(pieces: list[Piece]) -> dict[str, Tensor]:
+def _joined(pieces: list[Piece], *, rows: int) -> dict[str, Tensor]:
+    """Put pieces together, so that the whole does not show how a table was spread.
+
+    Where a table's columns are on several workers, each has a row-wise moment of its own, the mean square over its
+    columns, and torchrec counts their rows one behind the other. The mean of these is that over all columns.
+    """
     wholes: dict[str, Tensor] = {}
     for moment in dict.fromkeys(moment for moment, _, _ in pieces):
         mine = [(offsets, part) for name, offsets, part in pieces if name == moment]
@@ -76,5 +82,5 @@ def _joined(pieces: list[Piece]) -> dict[str, Tensor]:
         whole = torch.zeros([max(axis) for axis in zip(*ends, strict=True)], dtype=mine[0][1].dtype)
         for offsets, part in mine:
             whole[tuple(slice(o, o + size) for o, size in zip(offsets, part.shape, strict=True))] = part
-        wholes[moment] = whole
+        wholes[moment] = whole.view(-1, rows).mean(0) if whole.dim() == 1 else whole
     return wholes

@@ -94,15 +94,19 @@ def begin_with(step: TrainStep, sources: Mapping[str, RowSources], *, weights: P
 def _fill(target: Any, file: Any, key: str, sources: RowSources | None, *, new_rows: str) -> None:
     """Fill what this worker holds of a tensor; ``sources`` say where the rows of a vocabulary's table come from."""
     for part, offsets in local_parts(target):
-        if sources is None:
-            index = tuple(slice(o, o + size) for o, size in zip(offsets, part.shape, strict=True))
-            part.copy_(file.get_slice(key)[index] if index else file.get_tensor(key))
+        if not offsets:
+            part.copy_(file.get_tensor(key))
             continue
         stored, columns = file.get_slice(key), _columns(part, offsets)
+        # Columns of a table on several workers have a row-wise moment each, which torchrec counts one behind the other.
+        first = offsets[0] % (stored.get_shape()[0] if sources is None else len(sources))
+        if sources is None:
+            part.copy_(stored[(slice(first, first + len(part)), *columns)])
+            continue
         for start in range(0, len(part), BLOCK_ROWS):
             block = part[start : start + BLOCK_ROWS]
-            wanted = sources[offsets[0] + start :][: len(block)]
-            new = _is_new(sources)[offsets[0] + start :][: len(block)]
+            wanted = sources[first + start :][: len(block)]
+            new = _is_new(sources)[first + start :][: len(block)]
             block.copy_(_rows(stored, wanted, new, columns, zero=new_rows == "zero"))
 
 

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.training import warm_start
+from recsys_mtl.training.moments import Piece, _joined
 from recsys_mtl.training.warm_start import new_values, row_sources
 from tests import builders
 
@@ -38,3 +39,19 @@ def test_values_take_their_rows_along(
     if new_rows == "zero":
         expected[[2, 6]] = 0
     assert torch.equal(target, expected)
+
+
+def test_moments_of_columns_on_several_workers_are_joined_to_their_mean_and_given_to_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[Piece] = [("m", (0,), torch.tensor([1.0, 2.0, 3.0])), ("m", (3,), torch.tensor([3.0, 4.0, 5.0]))]
+    joined = _joined(pieces, rows=3)["m"]
+    assert joined.tolist() == [2, 3, 4]
+    save_file({"m": joined}, tmp_path / "m.safetensors")
+    second = torch.empty(3)
+    monkeypatch.setattr(warm_start, "local_parts", lambda _: [(second, (3,))])
+    with safe_open(tmp_path / "m.safetensors", framework="pt") as file:
+        for sources in (None, np.array([0, 1, 2])):
+            second.zero_()
+            warm_start._fill(None, file, "m", sources, new_rows="zero")
+            assert second.tolist() == [2, 3, 4]
