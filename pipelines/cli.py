@@ -2,14 +2,15 @@
 
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from pipelines import job_commands
 from pipelines.terminal import Sources, console, errors, user_errors
-from recsys_mtl.config import load, validate
+from recsys_mtl.config import ConfigError, load, validate
 
 app = typer.Typer(
     help="Train multi-task ranking models on Ray, compare them in MLflow, serve their scores.",
@@ -28,19 +29,43 @@ Out = Annotated[
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what Ray, torchrec and MLflow have to say.")]
 
 
+def refuse_ignored(reason: str, **options: object) -> None:
+    """Refuse options that were given and would have no effect."""
+    given = [name.replace("_", "-") for name, value in options.items() if value is not None]
+    if given:
+        raise ConfigError(f"--{name}: would be ignored: {reason}" for name in given)
+
+
 @prepare.command("kuairand")
 @user_errors
 def prepare_kuairand(
     source: Annotated[Path, typer.Option(help="Directory with the official KuaiRand-Pure files (.csv or .csv.gz).")],
     out: Out,
-    valid_from: Annotated[int, typer.Option(help="First day of the validation split, YYYYMMDD.")] = 20220502,
-    test_from: Annotated[int, typer.Option(help="First day of the test split, YYYYMMDD.")] = 20220503,
+    valid_from: Annotated[
+        int | None, typer.Option(help="First day of the validation split, YYYYMMDD; 20220502 by default.")
+    ] = None,
+    test_from: Annotated[
+        int | None, typer.Option(help="First day of the test split, YYYYMMDD; 20220503 by default.")
+    ] = None,
+    days_from: Annotated[
+        int | None, typer.Option(help="Write OUT/base and one data set a day from this day on, YYYYMMDD, for `daily`.")
+    ] = None,
+    days_to: Annotated[int | None, typer.Option(help="Last of these days.")] = None,
 ) -> None:
     """KuaiRand-Pure: short-video impressions with eight signals and watch time."""
+    from pipelines.prepare.days import write_days
+    from pipelines.prepare.kuairand import TEST_FROM, VALID_FROM
     from pipelines.prepare.kuairand import prepare as read
+    from pipelines.prepare.kuairand_days import prepare_days
     from pipelines.prepare.write import write
 
-    write(lambda: read(source, valid_from=valid_from, test_from=test_from), out, console)
+    if days_from is not None:
+        refuse_ignored("--days-from splits by day", valid_from=valid_from, test_from=test_from)
+        write_days(lambda: prepare_days(source, days_from=days_from, days_to=days_to), out, console)
+    else:
+        refuse_ignored("there is no --days-from", days_to=days_to)
+        cuts = (VALID_FROM if valid_from is None else valid_from, TEST_FROM if test_from is None else test_from)
+        write(lambda: read(source, valid_from=cuts[0], test_from=cuts[1]), out, console)
 
 
 @prepare.command("synthetic")
@@ -73,12 +98,22 @@ def prepare_table(
     schema: Annotated[Path, typer.Option(help="YAML file that names features, tasks and the split.")],
     source: Annotated[list[str], typer.Option(help="CSV or Parquet file, or a glob; can be given several times.")],
     out: Out,
+    grow_from: Annotated[
+        str | None, typer.Option(help="Prepared data set of the day before, or base, that --day continues.")
+    ] = None,
+    day: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="One day, for `daily`.")] = None,
 ) -> None:
     """Your own CSV or Parquet files, described by a schema."""
+    from pipelines.prepare.days import grow
     from pipelines.prepare.table import prepare as read
+    from pipelines.prepare.table import prepare_day
     from pipelines.prepare.write import write
 
-    write(lambda: read(schema, source), out, console)
+    if grow_from is not None and day is not None:
+        grow(prepare_day(schema, source, day.date()), out, grow_from, console)
+    else:
+        refuse_ignored("a day needs both --grow-from and --day", grow_from=grow_from, day=day)
+        write(lambda: read(schema, source), out, console)
 
 
 @app.command("train", no_args_is_help=True)
@@ -117,6 +152,39 @@ def deliver_command(
 
 
 app.command("submit", no_args_is_help=True)(job_commands.submit_command)
+
+
+@app.command("daily", no_args_is_help=True)
+@user_errors
+def daily_command(
+    sources: Sources,
+    days: Annotated[str, typer.Option(help="Directory or s3://... with base and a prepared day in each YYYY-MM-DD.")],
+    until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day to learn.")] = None,
+    series: Annotated[str, typer.Option(help="Name of the series; runs are named SERIES-YYYY-MM-DD.")] = "daily",
+    optimizer: Annotated[
+        Literal["keep", "reset"], typer.Option(help="Go on with what the optimisers remember, or begin anew each day.")
+    ] = "keep",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write what all days brought to this file.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is due, do nothing.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Learn every prepared day that is due, in order: predict it with the model so far, then train on it.
+
+    Example: recsys-mtl daily pipelines/configs/models/mmoe.yaml --days data/days
+    """
+    from pipelines.quiet import quiet
+
+    quiet(verbose)
+    from pipelines.daily import Daily, read_config, run
+    from pipelines.train import RunFailedError
+
+    daily = Daily(read_config(sources, days), days, series=series, optimizer=optimizer)
+    last = None if until is None else until.date()
+    try:
+        run(daily, console, until=last, json_file=json_file, dry_run=dry_run, verbose=verbose)
+    except RunFailedError as error:
+        errors.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from None
 
 
 @app.command("plan", no_args_is_help=True)

@@ -14,7 +14,7 @@ from pipelines.monitor import Event
 from pipelines.pictures import figures
 from pipelines.quiet import quiet
 from pipelines.run import Elastic, TrainRun
-from pipelines.worker import RunListener, Trained, WorkerProgram, make_bundle
+from pipelines.worker import PROGRESSIVE, RunListener, Trained, WorkerProgram, make_bundle
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.health import Health, alarms
@@ -23,6 +23,7 @@ from recsys_mtl.storage import locate
 from recsys_mtl.tracking import MetricLog, may_pass, patiently
 from recsys_mtl.training.faults import record_file
 from recsys_mtl.training.loop import Progress
+from recsys_mtl.training.moments import MOMENTS_FOLDER, save_moments
 from recsys_mtl.training.select import Metrics
 
 SEND_EVERY_S = 0.5
@@ -67,10 +68,12 @@ def leave(log: MetricLog, run: TrainRun, trained: Trained, run_id: str) -> dict[
     with log.new_files() as folder:
         (folder / "bundle").mkdir()
         make_bundle(run, trained, folder / "bundle", run_id=run_id)
+        save_moments(trained.moments, folder / MOMENTS_FOLDER)
         for name, figure in figures(trained):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(folder / name)
-    log.log(trained.outcome.best_step, flat("test", trained.test.compute()))
+    seconds = {"train/seconds": trained.outcome.seconds}
+    log.log(trained.outcome.best_step, flat("test", trained.test.compute()) | seconds)
     log.tag({"failed_saves": str(trained.outcome.failed_saves)})
     found = [] if trained.health is None else alarms(trained.health, run.health)
     extra = {**vars(trained.outcome), "alarms": [alarm.text for alarm in found], "left_out": trained.outcome.left_out}
@@ -117,6 +120,11 @@ class Reporter(RunListener):
         """Report the metrics."""
         self.log.log(step, flat("valid", metrics))
         self.box.put.remote(Event("evaluation", step, metrics=metrics, best=best))
+
+    def on_first_look(self, metrics: Metrics) -> None:
+        """Report the metrics, and show them."""
+        self.log.log(0, flat(PROGRESSIVE, metrics))
+        self.box.put.remote(Event("evaluation", metrics=metrics))
 
     def on_health(self, split: str, step: int, health: Health) -> None:
         """Report charts of the validation split; of every split the tables, and tags that speak of the last one."""

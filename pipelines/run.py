@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from pipelines.warm import InitFromField
 from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.data.reader import ReaderConfig
 from recsys_mtl.health import HealthConfig
@@ -115,6 +116,8 @@ class TrainRun(Config):
     data: DataConfig
     tasks: TaskSelection = TaskSelection()
     model: ModelConfig = ModelConfig()
+    init_from: InitFromField | None = None
+    """An earlier model whose weights the run begins with. Values that its data did not have begin as unknown ones."""
     objective: ObjectiveConfig = ObjectiveConfig()
     optim: OptimConfig = OptimConfig()
     trainer: TrainerConfig = TrainerConfig()
@@ -132,4 +135,10 @@ class TrainRun(Config):
         if isinstance(self.cluster.workers, Elastic) and self.trainer.checkpoint.every_steps is None:
             problem = "a number of workers that changes needs checkpoints to go on from"
             raise ConfigError([f"cluster.workers: {problem}: set trainer.checkpoint.every_steps"])
+        return self
+
+    @model_validator(mode="after")
+    def _progressive_begins_somewhere(self) -> Self:
+        if self.trainer.progressive and self.init_from is None:
+            raise ConfigError(["init_from: field required: trainer.progressive tests the model that a run begins with"])
         return self

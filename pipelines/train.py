@@ -24,6 +24,7 @@ from pipelines.ray_worker import ray_worker
 from pipelines.resources import require_room, scaling
 from pipelines.run import TrainRun
 from pipelines.submission import submission_tags
+from pipelines.warm import opened, require_day
 from pipelines.worker import WorkerProgram
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
@@ -49,23 +50,25 @@ class Finished:
     outcome: Mapping[str, Any]
 
 
-def train(run: TrainRun, console: Console, *, verbose: bool = False) -> Finished:
-    """Do a run from start to registered model.
+def train(run: TrainRun, console: Console, *, verbose: bool = False, tags: Mapping[str, str] | None = None) -> Finished:
+    """Do a run from start to registered model; ``tags`` are added to its own.
 
     Raises:
         ConfigError: something that the user can mend; nothing has been started.
     """
-    run = run.model_copy(update={"run_name": run.run_name or default_name(run)})
+    begun = run.init_from and run.init_from.pinned(run.tracking.uri)
+    run = run.model_copy(update={"run_name": run.run_name or default_name(run), "init_from": begun})
     if (finished := deliver_left_over(run, console)) is not None:
         return finished
     spec = preflight(run)
     fewest, most = run.cluster.min_workers, run.cluster.max_workers
     workers = str(most) if fewest == most else f"{fewest} to {most}"
-    tags = {"data_fingerprint": spec, "model": model_kind(run), **submission_tags()}
+    tags = {"data_fingerprint": spec, "model": model_kind(run), **submission_tags(), **(tags or {})}
     with started_or_resumed(run, tags) as (tracked, verb):
         console.print(f"run {tracked.run_id} ({run.run_name}) {verb}, starting {workers} Ray workers", highlight=False)
         final = run_workers(run, tracked, console, verbose=verbose)
-        version = hand_over(run, tracked.run_id, final, description=headline(final.metrics), tags=tags, console=console)
+        description = headline(final.metrics, held_out(run))
+        version = hand_over(run, tracked.run_id, final, description=description, tags=tags, console=console)
     report(console, final, tracked.run_id, run, version)
     return Finished(tracked.run_id, run.registry.name, version, final.metrics, final.extra)
 
@@ -164,6 +167,11 @@ def preflight(run: TrainRun) -> str:
         run.trainer.select.check([task.name for task in program.tasks])
         for split in ("valid", "test"):
             row_groups(program.data, split)  # a damaged file is to be found before the training, not after it
+        if run.init_from is not None:
+            with opened(run.init_from, run.tracking.uri) as start:
+                start.refuse_mismatch(program.encoder, program.tasks, run.model, run.optim.sparse)
+        if run.trainer.progressive:
+            require_day(program.data)
     except ConfigError:
         raise
     except ValueError as error:
@@ -209,16 +217,21 @@ def for_workers(run: TrainRun) -> TrainRun:
     return run.model_copy(update={"tracking": run.tracking.absolute, "data": data, "trainer": trainer})
 
 
-def headline(metrics: Metrics) -> str:
+def held_out(run: TrainRun) -> str:
+    """Name the rows that a run's final metrics are of."""
+    return "before learning these rows" if run.trainer.progressive else "test split"
+
+
+def headline(metrics: Metrics, rows: str) -> str:
     """Say in one line how good a version is."""
-    return "test split: " + ", ".join(
+    return f"{rows}: " + ", ".join(
         f"{task} AUC {values['auc']:.4f}" for task, values in metrics.items() if "auc" in values
     )
 
 
 def report(console: Console, final: Event, run_id: str, run: TrainRun, version: int) -> None:
     """Print what a finished run has to show."""
-    for table in metrics_table(final.metrics, "test split"):
+    for table in metrics_table(final.metrics, held_out(run)):
         console.print(table)
     for line in final_lines(final.metrics):
         console.print(line, highlight=False)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pipelines.run import TrainRun
+from pipelines.warm import opened
 from recsys_mtl.bundle import Manifest, write_bundle
 from recsys_mtl.calibration import Calibration, fit_platt
 from recsys_mtl.card import CardFacts, model_card
@@ -27,16 +28,19 @@ from recsys_mtl.tracking.store import hide_passwords
 from recsys_mtl.training.checkpoint import Checkpoints
 from recsys_mtl.training.evaluate import evaluate, examine
 from recsys_mtl.training.loop import Listener, Outcome, Trainer
+from recsys_mtl.training.moments import gather_moments
 from recsys_mtl.training.select import Metrics
 from recsys_mtl.training.sharding import gather_weights, initialise_tables, shard
 from recsys_mtl.training.step import TrainStep
 
+PROGRESSIVE = "progressive"
+"""Split in charts and files for rows that a model is measured on before it learns them."""
+
 
 @dataclass(frozen=True)
-class Trained:
-    """What a run has to show; the same on every worker, but for the weights, which rank 0 alone has."""
+class Measured:
+    """What the held-out rows say of a run's model; the same on every worker."""
 
-    outcome: Outcome
     calibration: Calibration
     """Fitted on validation; both banks measure calibrated scores, as they are served."""
     valid: MetricBank
@@ -45,7 +49,19 @@ class Trained:
     """Of the test split; nothing where the run measures no health."""
     health: Health | None
     """What the record says."""
+
+
+@dataclass(frozen=True)
+class Trained(Measured):
+    """What a run has to show; the same on every worker, but for the weights, which rank 0 alone has.
+
+    A progressive run is measured as it began, when the rows that it has learnt since were held out.
+    """
+
+    outcome: Outcome
     weights: Mapping[str, torch.Tensor]
+    moments: Mapping[str, torch.Tensor]
+    """What the optimisers remember after the last step, of which rank 0 alone knows, too."""
     tasks: tuple[Task, ...]
     spec: Spec
 
@@ -55,6 +71,9 @@ class RunListener(Listener):
 
     def on_health(self, split: str, step: int, health: Health) -> None:
         """Hear how experts are doing, before the metrics of the same evaluation."""
+
+    def on_first_look(self, metrics: Metrics) -> None:
+        """Hear how good the model is on rows that it is about to learn."""
 
 
 class WorkerProgram:
@@ -67,7 +86,8 @@ class WorkerProgram:
         self.run, self.worker, self.device = run, worker, device
         self.checkpoint_dir = checkpoint_dir
         self.data = locate(run.data.path)
-        self.spec = Encoder.load(self.data).spec
+        self.encoder = Encoder.load(self.data)
+        self.spec = self.encoder.spec
         self.tasks = run.tasks.of(self.spec.tasks)
         self.layout = BatchLayout.of(self.spec, tuple(task.name for task in self.tasks))
         self.reader = TrainReader(
@@ -80,8 +100,21 @@ class WorkerProgram:
         )
 
     def train(self, listener: RunListener) -> Trained:
-        """Train, evaluate the best weights on both held-out splits, and gather them. A collective."""
-        step = self._build_step()
+        """Train, measure the weights that are kept on both held-out splits, and gather them. A collective."""
+        checkpoints = self._checkpoints()
+        if self.run.trainer.progressive:
+            step, measured = self._progressive_step(listener)
+            outcome = Trainer(self.run.trainer, step, self.reader, None, listener, checkpoints).fit()
+        else:
+            step = self.first_step(go_on=checkpoints is not None and checkpoints.latest() is not None)
+            outcome, measured = self._fit(step, listener, checkpoints)
+        weights, moments = gather_weights(step.model), gather_moments(step)
+        return Trained(
+            **vars(measured), outcome=outcome, weights=weights, moments=moments, tasks=self.tasks, spec=self.spec
+        )
+
+    def _fit(self, step: TrainStep, listener: RunListener, checkpoints: Checkpoints | None) -> tuple[Outcome, Measured]:
+        """Train, and measure the best weights."""
 
         def evaluate_valid() -> Metrics:
             bank, record = self._examine(step, "valid", self.run.health.gradient_rows)
@@ -90,16 +123,55 @@ class WorkerProgram:
                 listener.on_health("valid", trainer.outcome.steps, measure(record, positive_rates(metrics)))
             return metrics
 
-        trainer = Trainer(self.run.trainer, step, self.reader, evaluate_valid, listener, self._checkpoints())
+        trainer = Trainer(self.run.trainer, step, self.reader, evaluate_valid, listener, checkpoints)
         outcome = trainer.fit()
         calibration = calibrate(self._evaluate(step, "valid"))
         valid = self._evaluate(step, "valid", calibration)
+        return outcome, self._measure(step, calibration, calibration, listener, valid=valid, at=outcome.best_step)
+
+    def _progressive_step(self, listener: RunListener) -> tuple[TrainStep, Measured]:
+        """Make the step, and measure what it has not learnt yet with the earlier model's calibration.
+
+        The new calibration rests on these predictions, too: those of rows that have been learnt are too sure of
+        themselves. A run that goes on from a checkpoint measures again, with the same result.
+        """
+        assert self.run.init_from is not None
+        step = self._build_step()
+        with opened(self.run.init_from, self.run.tracking.uri) as start:
+            start.fill(step, self.encoder)
+        calibration = calibrate(self._evaluate(step, "test"))
+        measured = self._measure(step, calibration, start.calibration, listener, at=0)
+        listener.on_first_look(measured.test.compute())
+        return step, measured
+
+    def _measure(
+        self,
+        step: TrainStep,
+        fitted: Calibration,
+        calibration: Calibration,
+        listener: RunListener,
+        *,
+        valid: MetricBank | None = None,
+        at: int,
+    ) -> Measured:
+        """Measure the test split, calibrated."""
         test, record = self._examine(step, "test", self.run.health.last_gradient_rows, calibration)
         health = None if record is None else measure(record, positive_rates(test.compute()))
         if health is not None:
-            listener.on_health("test", outcome.best_step, health)
-        weights = gather_weights(step.model)
-        return Trained(outcome, calibration, valid, test, record, health, weights, self.tasks, self.spec)
+            listener.on_health("test", at, health)
+        return Measured(fitted, test if valid is None else valid, test, record, health)
+
+    def first_step(self, *, go_on: bool = False) -> TrainStep:
+        """Make the step that training begins with; one that is to ``go_on`` is filled from a checkpoint. A collective.
+
+        Raises:
+            ConfigError: the model to begin with is not there any more.
+        """
+        step = self._build_step()
+        if self.run.init_from is not None and not go_on:
+            with opened(self.run.init_from, self.run.tracking.uri) as start:
+                start.fill(step, self.encoder)
+        return step
 
     def _build_step(self) -> TrainStep:
         torch.manual_seed(self.run.seed)
@@ -157,7 +229,8 @@ class WorkerProgram:
 
 def lasting_settings(run: TrainRun, spec: Spec) -> dict[str, Any]:
     """Return the settings that decide about a run's outcome, which it must keep when it is resumed."""
-    tree = run.model_dump(mode="json", include={"tasks", "model", "objective", "optim", "trainer", "seed"})
+    begun = {"init_from"} if run.init_from is not None else set()  # a run from before there was any goes on, too
+    tree = run.model_dump(mode="json", include={"tasks", "model", "objective", "optim", "trainer", "seed"} | begun)
     del tree["trainer"]["checkpoint"], tree["trainer"]["skip_not_finite"]
     return tree | {"data": {"fingerprint": spec.fingerprint, "lanes": run.data.reader.lanes}}
 
@@ -168,21 +241,34 @@ def make_bundle(run: TrainRun, trained: Trained, directory: Path, *, run_id: str
     tree = run.model_dump(mode="json")
     tree["tracking"]["uri"] = hide_passwords(run.tracking.uri)
     manifest = Manifest(model=run.model, tasks=trained.tasks, fingerprint=trained.spec.fingerprint, run=tree)
-    metrics = {"valid": trained.valid.compute(), "test": trained.test.compute()}
+    metrics = metrics_by_split(run, trained)
     calibration = trained.calibration
+    origin: dict[str, Any] = {} if run.init_from is None else {"begun_with": run.init_from.model}
     facts = CardFacts(
-        run={"run_id": run_id, "run_name": run.run_name, "seed": run.seed, "steps": trained.outcome.best_step},
+        run={
+            "run_id": run_id,
+            "run_name": run.run_name,
+            "seed": run.seed,
+            "steps": trained.outcome.best_step,
+            **origin,
+        },
         data=json.loads((data / "stats.json").read_text()),
         tasks=[task.model_dump(mode="json") for task in trained.tasks],
         model=run.model.model_dump(mode="json"),
         parameters=parameters(trained.weights),
         calibration=calibration.model_dump(mode="json"),
-        metrics=metrics,
+        metrics={PROGRESSIVE: metrics["test"]} if run.trainer.progressive else metrics,
         calibrated=True,
         health=None if trained.health is None else [a.text for a in alarms(trained.health, run.health)],
     )
     card = model_card(run.registry.name, facts)
     write_bundle(directory, trained.weights, manifest, data=data, calibration=calibration, metrics=metrics, card=card)
+
+
+def metrics_by_split(run: TrainRun, trained: Trained) -> dict[str, Any]:
+    """Return what the bundle's ``metrics.json`` says; of a progressive run, what was measured before it learnt."""
+    metrics = {"valid": trained.valid.compute(), "test": trained.test.compute()}
+    return metrics | ({PROGRESSIVE: metrics["test"]} if run.trainer.progressive else {})
 
 
 def calibrate(valid: MetricBank) -> Calibration:

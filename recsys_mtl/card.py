@@ -77,7 +77,10 @@ def _data(facts: CardFacts) -> list[str]:
     names = [task["name"] for task in facts.tasks]
     rows = [("rows", *(f"{split['rows']:,}" for split in splits.values()))]
     rows += [(f"`{name}`", *(_label(split["tasks"][name]) for split in splits.values())) for name in names]
-    intro = f"Specification `{facts.data['fingerprint']}`. The period that the rows cover is not recorded."
+    period = f"All rows are of {facts.data['day']}; each split holds them all" if "day" in facts.data else None
+    intro = (
+        f"Specification `{facts.data['fingerprint']}`. {period or 'The period that the rows cover is not recorded'}."
+    )
     return [intro, _table(("", *splits), rows), "Rates and means are over the rows whose label is known."]
 
 

@@ -1,6 +1,6 @@
 """KuaiRand-Pure (Gao et al., CIKM 2022): from the official files to raw data with point-in-time features."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -9,12 +9,15 @@ import polars as pl
 import pyarrow as pa
 
 from pipelines.prepare.kuairand_counters import counters
-from pipelines.prepare.kuairand_files import find_files, read_logs, read_users, read_videos
+from pipelines.prepare.kuairand_files import SourceFiles, find_files, read_logs, read_users, read_videos
 from pipelines.prepare.kuairand_history import BEHAVIOURS, Behaviours, HistoryLengths, arrow, behaviours
 from pipelines.prepare.kuairand_schema import kuairand_schema
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.raw import SPLITS, RawData, raw_columns
+from recsys_mtl.data.schema import Schema
 
+VALID_FROM, TEST_FROM = 20220502, 20220503
+"""Days from which the validation and the test split begin."""
 TABLE_ROWS = 65_536
 """Rows per table that is handed over: features of users and videos and lists exist for so many rows at a time."""
 
@@ -22,8 +25,8 @@ TABLE_ROWS = 65_536
 def prepare(
     source: Path,
     *,
-    valid_from: int = 20220502,
-    test_from: int = 20220503,
+    valid_from: int = VALID_FROM,
+    test_from: int = TEST_FROM,
     lengths: HistoryLengths | None = None,
 ) -> RawData:
     """Turn the official KuaiRand-Pure files in ``source`` into raw data, split by the log's date.
@@ -36,39 +39,72 @@ def prepare(
     Raises:
         ConfigError: missing files or columns, cells that cannot be read, dates that leave a split empty.
     """
-    lengths = lengths or HistoryLengths()
     cuts = read_cuts(valid_from, test_from)
     files = find_files(source)
-    users, videos = read_users(files.users), read_videos(files.videos)
     log = read_logs(files.logs)
     parts = split_filters(log, cuts)
+    world = read_world(files, log, lengths or HistoryLengths())
+    return RawData(world.schema, {name: world.where(part) for name, part in parts.items()})
+
+
+@dataclass(frozen=True)
+class World:
+    """All impressions in order of time with what lay before them, and the properties of users and videos."""
+
+    schema: Schema
+    impressions: pl.DataFrame
+    users: pl.DataFrame
+    videos: pl.DataFrame
+    behaviours: list[Behaviours]
+
+    def where(self, part: pl.Expr) -> Callable[[], Iterator[pa.Table]]:
+        """Return the function that hands over the impressions of a part."""
+        rows = self.impressions.filter(part)
+        return Split(rows, self.users, self.videos, self.behaviours, raw_columns(self.schema)).tables
+
+
+def read_world(files: SourceFiles, log: pl.DataFrame, lengths: HistoryLengths) -> World:
+    """Compute the point-in-time features of every impression, once for all parts that are cut from them.
+
+    Raises:
+        ConfigError: missing columns, or cells that cannot be read.
+    """
+    users, videos = read_users(files.users), read_videos(files.videos)
     # Stable, so that impressions of one millisecond keep the files' order: the same files give the same rows.
     impressions = log.sort("time_ms", maintain_order=True).with_row_index("row")
     keys = videos.select("video_id", "author_id", "tag")
     impressions = impressions.join(keys, on="video_id", how="left", maintain_order="left")
     kinds = [behaviours(impressions, name, getattr(lengths, name)) for name in BEHAVIOURS]
     columns = [impressions.drop("author_id", "tag"), counters(impressions), *(kind.positions for kind in kinds)]
-    rows = pl.concat(columns, how="horizontal")
-    schema = kuairand_schema(lengths)
-    splits = {
-        name: Split(rows.filter(part), users, videos, kinds, raw_columns(schema)).tables for name, part in parts.items()
-    }
-    return RawData(schema, splits)
+    return World(kuairand_schema(lengths), pl.concat(columns, how="horizontal"), users, videos, kinds)
 
 
 def read_cuts(valid_from: int, test_from: int) -> tuple[date, date]:
     """Check the two dates that separate the splits."""
-    problems, cuts = [], []
+    problems: list[str] = []
+    cuts: list[date] = []
     for name, value in (("valid_from", valid_from), ("test_from", test_from)):
         try:
-            cuts.append(datetime.strptime(f"{value:08d}", "%Y%m%d").replace(tzinfo=UTC).date())
-        except ValueError:
-            problems.append(f"{name}: {value} is not a date YYYYMMDD")
+            cuts.append(read_date(name, value))
+        except ConfigError as error:
+            problems += error.problems
     if not problems and cuts[0] >= cuts[1]:
         problems.append(f"test_from: {test_from} must be later than valid_from, which is {valid_from}")
     if problems:
         raise ConfigError(problems)
     return cuts[0], cuts[1]
+
+
+def read_date(name: str, value: int) -> date:
+    """Read a day.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        return datetime.strptime(f"{value:08d}", "%Y%m%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        raise ConfigError([f"{name}: {value} is not a date YYYYMMDD"]) from None
 
 
 def split_filters(log: pl.DataFrame, cuts: tuple[date, date]) -> dict[str, pl.Expr]:

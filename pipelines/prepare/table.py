@@ -1,6 +1,7 @@
 """Anybody's CSV or Parquet files, described by a schema file."""
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import polars as pl
 import pyarrow as pa
 
 from pipelines.prepare.table_cells import Check
-from pipelines.prepare.table_config import TableConfig
+from pipelines.prepare.table_config import DateSplit, TableConfig
 from pipelines.prepare.table_files import ROW, TableFile, explained, find, open_file
 from pipelines.prepare.table_plan import SPLIT, Plan, plan_file, together
 from recsys_mtl.config import ConfigError, read_yaml, validate
+from recsys_mtl.data.day import RawDay
 from recsys_mtl.data.raw import SPLITS, RawData
 
 BATCH_ROWS = 65_536
@@ -29,7 +31,48 @@ def prepare(schema_file: Path, sources: Sequence[str]) -> RawData:
         ConfigError: everything that is wrong with the schema; or else with the files and their columns; or else with
             their rows, of which the first is named for every column and file.
     """
-    config = validate(TableConfig, read_yaml(schema_file), where=f"{schema_file}: ")
+    config = read_config(schema_file)
+    plans, counts = plan_files(config, schema_file, sources)
+    _refuse_empty(config, counts, plans)
+    return RawData(config.schema_only(), {split: _batches(plans, [split]) for split in SPLITS})
+
+
+def prepare_day(schema_file: Path, sources: Sequence[str], day: date) -> RawDay:
+    """Check one day of a table against its schema.
+
+    Of a table that is split by date these are the rows of that day; of any other they are all rows, whatever the split.
+
+    Raises:
+        ConfigError: everything that is wrong, as `prepare` says it; or the day has no rows.
+    """
+    config = read_config(schema_file)
+    wanted: tuple[str, ...] = SPLITS
+    if isinstance(config.split, DateSplit):
+        begin = datetime(day.year, day.month, day.day)
+        split = config.split.model_copy(update={"valid_from": begin, "test_from": begin + timedelta(days=1)})
+        config, wanted = config.model_copy(update={"split": split}), ("valid",)
+    plans, counts = plan_files(config, schema_file, sources)
+    if not any(counts[split] for split in wanted):
+        others = sum(counts[split] for split in SPLITS)
+        raise ConfigError([f"--day: no row is of {day}; the files hold {others:,} rows of other days"])
+    return RawDay(config.schema_only(), day, _batches(plans, wanted))
+
+
+def read_config(schema_file: Path) -> TableConfig:
+    """Read a schema file.
+
+    Raises:
+        ConfigError: everything that is wrong with it.
+    """
+    return validate(TableConfig, read_yaml(schema_file), where=f"{schema_file}: ")
+
+
+def plan_files(config: TableConfig, schema_file: Path, sources: Sequence[str]) -> tuple[list[Plan], dict[str, int]]:
+    """Plan how to read every file, check all rows, and count those of each split and the positives of each rule.
+
+    Raises:
+        ConfigError: what is wrong with the files and their columns; or else with their rows.
+    """
     files: list[TableFile] = together(
         partial(open_file, path, config.csv, config.file_column) for path in find(sources)
     )
@@ -38,8 +81,7 @@ def prepare(schema_file: Path, sources: Sequence[str]) -> RawData:
     texts = frozenset(name for file in files for name, dtype in file.types.items() if not dtype.is_numeric())
     plans: list[Plan] = together(partial(plan_file, config, file, texts) for file in files)
     counts: list[dict[str, int]] = together(partial(examine, config, plan) for plan in plans)
-    _refuse_empty(config, {key: sum(count[key] for count in counts) for key in counts[0]}, plans)
-    return RawData(config.schema_only(), {split: _batches(plans, split) for split in SPLITS})
+    return plans, {key: sum(count[key] for count in counts) for key in counts[0]}
 
 
 def examine(config: TableConfig, plan: Plan) -> dict[str, int]:
@@ -89,10 +131,10 @@ def _refuse_empty(config: TableConfig, counts: dict[str, int], plans: list[Plan]
         raise ConfigError(problems)
 
 
-def _batches(plans: Sequence[Plan], split: str) -> Callable[[], Iterator[pa.Table]]:
+def _batches(plans: Sequence[Plan], splits: Sequence[str]) -> Callable[[], Iterator[pa.Table]]:
     def start() -> Iterator[pa.Table]:
         for plan in plans:
-            rows = plan.rows().filter(pl.col(SPLIT) == split).select(**plan.columns)
+            rows = plan.rows().filter(pl.col(SPLIT).is_in(splits)).select(**plan.columns)
             with explained(plan.file.path, plan.file.csv):
                 for frame in rows.collect_batches(chunk_size=BATCH_ROWS, lazy=True):
                     if frame.height:

@@ -7,7 +7,7 @@ metrics can be computed in a stream by workers that share nothing.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from recsys_mtl.config import ConfigError
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.fit import fit
 from recsys_mtl.data.golden import GoldenSample
+from recsys_mtl.data.growth import Fitted
 from recsys_mtl.data.labels import encode_targets
 from recsys_mtl.data.raw import SPLITS, RawData, raw_columns
 from recsys_mtl.data.replacing import replacing
@@ -31,7 +32,8 @@ from recsys_mtl.storage import Location, Place, locate
 
 SPEC = "spec.yaml"
 """The file that makes a directory a data set."""
-REQUIRED = frozenset({SPEC, "stats.json", *SPLITS})
+STATS = "stats.json"
+REQUIRED = frozenset({SPEC, STATS, *SPLITS})
 PARTS = REQUIRED | {"vocab", "golden.jsonl", "golden.parquet"}
 
 Progress = Callable[[str, int], None]
@@ -47,25 +49,47 @@ def write_dataset(raw: RawData, out: Place, *, progress: Progress = lambda *_: N
     """
     place = locate(out)
     refuse_foreign(place)
-    with _replacing(place, progress) as directory:
-        rows = Rows(raw, "train", progress, "fit")
-        with rows.located():
-            spec, vocabularies = fit(raw.schema, rows)
-        train_rows = rows.done
-        encoder = Encoder(spec, vocabularies)
-        encoder.save(directory)
-        golden = GoldenSample(spec)
-        stats = {
-            split: _write_split(Rows(raw, split, progress, split), encoder, golden, directory, train_rows=train_rows)
-            for split in SPLITS
-        }
-        golden.save(directory)
-        content = {"fingerprint": spec.fingerprint, "splits": stats}
-        (directory / "stats.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+    with replaced(place, progress) as directory:
+        spec, stats = write_splits(raw, directory, SPLITS, progress=progress)
+        write_stats(directory, {"fingerprint": spec.fingerprint, "splits": stats})
     return spec
 
 
-def _replacing(out: Location, progress: Progress) -> AbstractContextManager[Path]:
+def write_splits(
+    raw: RawData,
+    directory: Path,
+    splits: Sequence[str],
+    *,
+    base: Fitted | None = None,
+    progress: Progress = lambda *_: None,
+) -> tuple[Spec, dict[str, dict[str, object]]]:
+    """Fit on the training split, or let ``base`` grow by it, and encode ``splits``; return their statistics.
+
+    Raises:
+        ConfigError: the base has another schema, a column is absent, or a split is empty.
+        FeatureError: a value that its feature cannot take, with its row in the split.
+    """
+    rows = Rows(raw, "train", progress, "fit")
+    with rows.located():
+        spec, vocabularies = fit(raw.schema, rows, base)
+    encoder = Encoder(spec, vocabularies)
+    encoder.save(directory)
+    golden = GoldenSample(spec)
+    stats = {
+        split: _write_split(Rows(raw, split, progress, split), encoder, golden, directory, train_rows=rows.done)
+        for split in splits
+    }
+    golden.save(directory)
+    return spec, stats
+
+
+def write_stats(directory: Path, content: Mapping[str, object]) -> None:
+    """Write ``stats.json``."""
+    (directory / STATS).write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def replaced(out: Location, progress: Progress) -> AbstractContextManager[Path]:
+    """Give a new local directory that becomes ``out`` at the end, or vanishes on any error."""
     if out.is_local:
         return replacing(out.local)
     return uploading(out, last=SPEC, progress=partial(progress, "upload"))

@@ -1,7 +1,7 @@
 """What is learnt from the training split before anything is encoded: vocabularies and moments."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -18,23 +18,32 @@ from recsys_mtl.data.feature_kinds import (
     column_of,
     table_of,
 )
+from recsys_mtl.data.growth import Fitted, refuse_other_schema
 from recsys_mtl.data.schema import Schema, id_parts
 from recsys_mtl.data.spec import Spec, make_spec
 from recsys_mtl.data.values import as_numbers, distinct_texts, refuse_large
 
 
-def fit(schema: Schema, chunks: Iterable[pa.Table]) -> tuple[Spec, dict[str, list[str]]]:
+def fit(schema: Schema, chunks: Iterable[pa.Table], base: Fitted | None = None) -> tuple[Spec, dict[str, list[str]]]:
     """Read the training split once; return the fitted specification and the vocabularies.
 
+    What grows from a ``base`` keeps its rows and its moments, and new values come behind them.
+
     Raises:
+        ConfigError: the base has another schema.
         FeatureError: a value that its feature cannot take.
     """
+    if base is not None:
+        refuse_other_schema(base.spec, schema)
     counter, moments = ValueCounter(schema), MomentSums(schema)
     for chunk in chunks:
         counter.update(chunk)
         moments.update(chunk)
-    vocabularies = counter.vocabularies()
-    return make_spec(schema, vocabularies, moments.moments()), vocabularies
+    if base is None:
+        vocabularies = counter.vocabularies()
+        return make_spec(schema, vocabularies, moments.moments()), vocabularies
+    vocabularies = counter.vocabularies(base.vocabularies)
+    return make_spec(schema, vocabularies, base.spec.moments, grown_from=base.spec.fingerprint), vocabularies
 
 
 class ValueCounter:
@@ -63,15 +72,20 @@ class ValueCounter:
                 if text is not None:
                     counts[text] += count
 
-    def vocabularies(self) -> dict[str, list[str]]:
-        """Return every table's values, the most frequent first, equals in the order of their text."""
-        return {table: self._kept(table, counts) for table, counts in self.counts.items()}
+    def vocabularies(self, known: Mapping[str, list[str]] | None = None) -> dict[str, list[str]]:
+        """Return every table's values, the most frequent first, equals in the order of their text.
 
-    def _kept(self, table: str, counts: Counter[str]) -> list[str]:
+        Values that are ``known`` already come before all others, in the order that they have.
+        """
+        known = known or {}
+        return {table: self._kept(table, counts, known.get(table, [])) for table, counts in self.counts.items()}
+
+    def _kept(self, table: str, counts: Counter[str], known: list[str]) -> list[str]:
         encoding = self.schema.table(table).encoding
         assert isinstance(encoding, Vocabulary)
-        frequent = [(-count, value) for value, count in counts.items() if count >= encoding.min_count]
-        return [value for _, value in sorted(frequent)[: encoding.max_size]]
+        new = counts.keys() - set(known)
+        frequent = [(-counts[value], value) for value in new if counts[value] >= encoding.min_count]
+        return [*known, *(value for _, value in sorted(frequent))][: encoding.max_size]
 
 
 class MomentSums:

@@ -18,6 +18,8 @@ class Spec(Schema):
     """Rows of every embedding table, with the unknown and the missing row."""
     moments: dict[str, tuple[float, float]] = {}
     """Mean and standard deviation of every standardised number, after its other transforms."""
+    grown_from: str | None = None
+    """Fingerprint of the specification that this one continues: its rows and moments are the same here."""
     fingerprint: str = ""
     """Hash of everything above and of the vocabularies."""
 
@@ -33,10 +35,15 @@ class Spec(Schema):
 
 
 def make_spec(
-    schema: Schema, vocabularies: Mapping[str, list[str]], moments: Mapping[str, tuple[float, float]]
+    schema: Schema,
+    vocabularies: Mapping[str, list[str]],
+    moments: Mapping[str, tuple[float, float]],
+    *,
+    grown_from: str | None = None,
 ) -> Spec:
     """Complete a schema with table sizes, moments and the fingerprint of the whole."""
-    spec = Spec(**schema.model_dump(), rows=table_rows(schema, vocabularies), moments=dict(moments))
+    rows = table_rows(schema, vocabularies)
+    spec = Spec(**schema.model_dump(), rows=rows, moments=dict(moments), grown_from=grown_from)
     return spec.model_copy(update={"fingerprint": fingerprint(spec, vocabularies)})
 
 
@@ -54,7 +61,8 @@ def table_rows(schema: Schema, vocabularies: Mapping[str, list[str]]) -> dict[st
 
 def fingerprint(spec: Spec, vocabularies: Mapping[str, list[str]]) -> str:
     """Hash the schema, the fitted numbers and every vocabulary's values in their order."""
-    content = spec.model_dump(mode="json", exclude={"fingerprint"})
+    origin = {"grown_from"} if spec.grown_from is None else set()  # fingerprints from before there was any stay
+    content = spec.model_dump(mode="json", exclude={"fingerprint"} | origin)
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for table in sorted(vocabularies):
         digest.update(json.dumps([table, vocabularies[table]]).encode())

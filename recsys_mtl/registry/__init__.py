@@ -2,10 +2,11 @@
 
 from recsys_mtl.registry.alias import AliasMove, alias_moves, aliases, set_alias
 from recsys_mtl.registry.copies import Fetched, fetch
-from recsys_mtl.registry.entries import RegistryConfig, register
+from recsys_mtl.registry.entries import BUNDLE, RegistryConfig, register
 from recsys_mtl.registry.places import BundlePlace, describe
 
 __all__ = [
+    "BUNDLE",
     "AliasMove",
     "BundlePlace",
     "Fetched",

@@ -5,9 +5,9 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.data.batch import Batch
@@ -40,8 +40,26 @@ class TrainerConfig(Config):
     """Rows that each worker scores at a time."""
     skip_not_finite: NonNegativeInt = 0
     """Batches that may be left out because their loss is not a finite number; one more ends the run."""
+    progressive: bool = False
+    """Test the model that the run begins with on the rows that it learns then, once, and keep the last weights: what a
+    daily run does. Nothing is held out that an evaluation could judge by while the rows are learnt."""
     select: SelectConfig = SelectConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @model_validator(mode="after")
+    def _progressive_is_one_pass(self) -> Self:
+        if not self.progressive:
+            return self
+        problems = (
+            [] if self.epochs == 1 else [f"epochs: a progressive run is one pass over its rows, not {self.epochs}"]
+        )
+        ignored = {"eval_every": self.eval_every, "select.patience": self.select.patience}
+        problems += [
+            f"{name}: would be ignored, a progressive run holds nothing out" for name in ignored if ignored[name]
+        ]
+        if problems:
+            raise ConfigError(problems)
+        return self
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Return the steps of a run."""
@@ -123,7 +141,8 @@ class Trainer:
     config: TrainerConfig
     step: TrainStep
     reader: TrainReader
-    evaluate: Callable[[], Metrics]
+    evaluate: Callable[[], Metrics] | None
+    """None where nothing is held out: the last weights are kept."""
     listener: Listener
     checkpoints: Checkpoints | None = None
     """Where the run is saved, and goes on from."""
@@ -149,6 +168,8 @@ class Trainer:
             self._train()
         finally:
             self._finish_save()
+        if self.evaluate is None:
+            self.outcome.best_step = self.outcome.steps
         if self.best is not None:
             restore(self.step.model, self.best)
         return self.outcome
@@ -171,8 +192,8 @@ class Trainer:
             last = self.outcome.steps == self.total
             losses = self.meter.read() if self.outcome.steps % LOG_EVERY == 0 or last else {}
             self.listener.on_step(self._progress(losses))
-            if last or self._evaluation_is_due():
-                self._evaluate()
+            if self.evaluate is not None and (last or self._evaluation_is_due()):
+                self._judge(self.evaluate())
             if self._checkpoint_is_due():
                 self._save()
             if self._is_over():
@@ -261,8 +282,7 @@ class Trainer:
         is_best = self.outcome.best_step == saved.step
         self.best = best.get("best", snapshot(self.step.model) if is_best else None)
 
-    def _evaluate(self) -> None:
-        metrics = self.evaluate()
+    def _judge(self, metrics: Metrics) -> None:
         value = self.config.select.value(metrics)
         self.outcome.evaluations.append((self.outcome.steps, value))
         best = self.config.select.better(value, self.outcome.best_value)
