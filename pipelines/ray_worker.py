@@ -10,11 +10,12 @@ import ray
 import ray.train.torch
 import torch
 
+from pipelines.bundling import make_bundle
 from pipelines.monitor import Event
 from pipelines.pictures import figures
 from pipelines.quiet import quiet
 from pipelines.run import Elastic, TrainRun
-from pipelines.worker import PROGRESSIVE, RunListener, Trained, WorkerProgram, make_bundle
+from pipelines.worker import PROGRESSIVE, RunListener, Trained, WorkerProgram
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.health import Health, alarms

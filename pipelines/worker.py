@@ -1,30 +1,25 @@
 """What one training process does, from data set to bundle. It knows nothing of Ray: a process group is all it needs."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipelines.run import TrainRun
 from pipelines.warm import opened
-from recsys_mtl.bundle import Manifest, write_bundle
 from recsys_mtl.calibration import Calibration, fit_platt
-from recsys_mtl.card import CardFacts, model_card
 from recsys_mtl.data.batch import BatchLayout
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.reader import EvalReader, TrainReader, Worker, shares
 from recsys_mtl.data.shards import row_groups
 from recsys_mtl.data.spec import Spec
-from recsys_mtl.health import Health, HealthRecord, RowSample, alarms, measure
+from recsys_mtl.health import Health, HealthRecord, RowSample, measure
 from recsys_mtl.health.report import positive_rates
 from recsys_mtl.metrics.bank import MetricBank
 from recsys_mtl.objectives.losses import Objective
 from recsys_mtl.storage import Location, locate
 from recsys_mtl.tasks import Task
-from recsys_mtl.tracking.store import hide_passwords
 from recsys_mtl.training.checkpoint import Checkpoints
 from recsys_mtl.training.evaluate import evaluate, examine
 from recsys_mtl.training.loop import Listener, Outcome, Trainer
@@ -235,42 +230,6 @@ def lasting_settings(run: TrainRun, spec: Spec) -> dict[str, Any]:
     return tree | {"data": {"fingerprint": spec.fingerprint, "lanes": run.data.reader.lanes}}
 
 
-def make_bundle(run: TrainRun, trained: Trained, directory: Path, *, run_id: str) -> None:
-    """Write the bundle of a finished run."""
-    data = locate(run.data.path)
-    tree = run.model_dump(mode="json")
-    tree["tracking"]["uri"] = hide_passwords(run.tracking.uri)
-    manifest = Manifest(model=run.model, tasks=trained.tasks, fingerprint=trained.spec.fingerprint, run=tree)
-    metrics = metrics_by_split(run, trained)
-    calibration = trained.calibration
-    origin: dict[str, Any] = {} if run.init_from is None else {"begun_with": run.init_from.model}
-    facts = CardFacts(
-        run={
-            "run_id": run_id,
-            "run_name": run.run_name,
-            "seed": run.seed,
-            "steps": trained.outcome.best_step,
-            **origin,
-        },
-        data=json.loads((data / "stats.json").read_text()),
-        tasks=[task.model_dump(mode="json") for task in trained.tasks],
-        model=run.model.model_dump(mode="json"),
-        parameters=parameters(trained.weights),
-        calibration=calibration.model_dump(mode="json"),
-        metrics={PROGRESSIVE: metrics["test"]} if run.trainer.progressive else metrics,
-        calibrated=True,
-        health=None if trained.health is None else [a.text for a in alarms(trained.health, run.health)],
-    )
-    card = model_card(run.registry.name, facts)
-    write_bundle(directory, trained.weights, manifest, data=data, calibration=calibration, metrics=metrics, card=card)
-
-
-def metrics_by_split(run: TrainRun, trained: Trained) -> dict[str, Any]:
-    """Return what the bundle's ``metrics.json`` says; of a progressive run, what was measured before it learnt."""
-    metrics = {"valid": trained.valid.compute(), "test": trained.test.compute()}
-    return metrics | ({PROGRESSIVE: metrics["test"]} if run.trainer.progressive else {})
-
-
 def calibrate(valid: MetricBank) -> Calibration:
     """Fit a calibrator for every event on the validation split."""
     fitted = {}
@@ -278,12 +237,3 @@ def calibrate(valid: MetricBank) -> Calibration:
         logits, negatives, positives = valid.cell_counts(task)
         fitted[task] = fit_platt(logits, positives, negatives)
     return Calibration(tasks=fitted)
-
-
-def parameters(weights: Mapping[str, torch.Tensor]) -> dict[str, int]:
-    """Count weights by part of the model."""
-    counts: dict[str, int] = {}
-    for name, weight in weights.items():
-        part = name.split(".")[0]
-        counts[part] = counts.get(part, 0) + weight.numel()
-    return counts

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from pipelines.bundling import make_bundle
 from pipelines.run import TrainRun
-from pipelines.worker import RunListener, WorkerProgram, make_bundle
+from pipelines.worker import RunListener, WorkerProgram
 from recsys_mtl.config import validate
 from recsys_mtl.data.day import RawDay, write_day
 from recsys_mtl.data.encode import Encoder

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
+from pipelines.bundling import make_bundle
 from pipelines.run import TrainRun
-from pipelines.worker import RunListener, Trained, WorkerProgram, make_bundle
+from pipelines.worker import RunListener, Trained, WorkerProgram
 from recsys_mtl.bundle import Bundle
 from recsys_mtl.config import validate
 from recsys_mtl.data.reader import Worker
