@@ -35,8 +35,9 @@ from recsys_mtl.model import ModelConfig
 from recsys_mtl.objectives.losses import ObjectiveConfig
 from recsys_mtl.storage import locate
 from recsys_mtl.training.checkpoint import CheckpointConfig, Checkpoints
-from recsys_mtl.training.loop import Listener, Trainer, TrainerConfig
+from recsys_mtl.training.loop import Trainer, TrainerConfig
 from recsys_mtl.training.optim import DenseConfig, SparseConfig
+from recsys_mtl.training.progress import Listener
 from recsys_mtl.training.sharding import initialise_tables, shard
 from recsys_mtl.training.step import TrainStep
 

@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from recsys_mtl.training.loop import Progress
+from recsys_mtl.training.progress import Progress
 from recsys_mtl.training.select import Metrics
 
 POLL_S = 0.5

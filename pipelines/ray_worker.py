@@ -23,8 +23,8 @@ from recsys_mtl.health.report import charts, tables, tags
 from recsys_mtl.storage import locate
 from recsys_mtl.tracking import MetricLog, may_pass, patiently
 from recsys_mtl.training.faults import record_file
-from recsys_mtl.training.loop import Progress
 from recsys_mtl.training.moments import MOMENTS_FOLDER, save_moments
+from recsys_mtl.training.progress import Progress
 from recsys_mtl.training.select import Metrics
 
 SEND_EVERY_S = 0.5

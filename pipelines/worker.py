@@ -22,8 +22,9 @@ from recsys_mtl.storage import Location, locate
 from recsys_mtl.tasks import Task
 from recsys_mtl.training.checkpoint import Checkpoints
 from recsys_mtl.training.evaluate import evaluate, examine
-from recsys_mtl.training.loop import Listener, Outcome, Trainer
+from recsys_mtl.training.loop import Trainer
 from recsys_mtl.training.moments import gather_moments
+from recsys_mtl.training.progress import Listener, Outcome
 from recsys_mtl.training.select import Metrics
 from recsys_mtl.training.sharding import gather_weights, initialise_tables, shard
 from recsys_mtl.training.step import TrainStep

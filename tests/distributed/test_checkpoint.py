@@ -18,7 +18,7 @@ from pipelines.worker import RunListener, WorkerProgram
 from recsys_mtl.config import validate
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.storage import locate
-from recsys_mtl.training.loop import Progress
+from recsys_mtl.training.progress import Progress
 from recsys_mtl.training.select import Metrics
 from recsys_mtl.training.shelf import MARK
 from tests import builders

@@ -14,7 +14,7 @@ from pipelines.run import TrainRun
 from pipelines.worker import WorkerProgram
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.storage import locate
-from recsys_mtl.training.loop import Progress
+from recsys_mtl.training.progress import Progress
 from recsys_mtl.training.shelf import MARK
 from tests import builders
 from tests.distributed.processes import TIMEOUT, run_workers

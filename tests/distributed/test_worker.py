@@ -15,7 +15,7 @@ from recsys_mtl.config import validate
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.health import Health
 from recsys_mtl.health.report import expert_rows, reader_rows
-from recsys_mtl.training.loop import Progress
+from recsys_mtl.training.progress import Progress
 from recsys_mtl.training.select import Metrics
 from serving.golden import verify
 from serving.scorer import Scorer
