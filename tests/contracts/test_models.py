@@ -223,7 +223,8 @@ def test_a_configuration_survives_yaml(config: ModelConfig) -> None:
 @pytest.mark.parametrize("sequences", dense.members(SequenceConfig), ids=kind)
 @pytest.mark.parametrize("bottom", dense.members(BottomConfig), ids=kind)
 def test_every_bottom_takes_every_sequence_encoder(bottom: Any, sequences: Any) -> None:
-    layer = bottom(sequences=sequences()).build(dense.LAYOUT, dense.TASKS)
+    pooled = {"interests": False} if "interests" in bottom.model_fields else {}  # else DTRN encodes them itself
+    layer = bottom(sequences=sequences(), **pooled).build(dense.LAYOUT, dense.TASKS)
     x_BGR = layer(dense.features(5))
     assert x_BGR.shape[::2] == (5, layer.out_dim)
     assert x_BGR.shape[1] in {1, len(dense.TASKS)}
