@@ -63,7 +63,8 @@ def test_a_run_lives_in_an_object_store(store: ObjectStore, uri: str, tmp_path: 
     run_id = trained.output.strip().rpartition("run_id=")[2]
     assert connect(uri).get_run(run_id).info.artifact_uri.startswith(files)
     assert any(name.endswith(f"{run_id}/artifacts/bundle/model.safetensors") for name in store.names("runs"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "unsent"]
+    assert not any((tmp_path / "unsent").iterdir()), "nothing waits for a server"
 
     copy = fetch("models:/recsys-mtl@challenger", uri, into=tmp_path / "cache").path
     for file in (path for path in copy.rglob("*") if path.is_file()):
