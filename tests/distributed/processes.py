@@ -34,5 +34,6 @@ def _entry(rank: int, world: int, port: int, directory: Path, work: Callable[...
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world, timeout=TIMEOUT)
     try:
         torch.save(work(Worker(rank, world), *args), directory / f"result-{rank}.pt")
+        dist.barrier()  # nobody takes the group down while another still reads from it
     finally:
         dist.destroy_process_group()
