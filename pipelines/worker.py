@@ -12,7 +12,7 @@ from recsys_mtl.calibration import Calibration, fit_platt
 from recsys_mtl.data.batch import BatchLayout
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.reader import EvalReader, TrainReader, Worker, shares
-from recsys_mtl.data.shards import row_groups
+from recsys_mtl.data.shards import RowGroup, row_groups
 from recsys_mtl.data.spec import Spec
 from recsys_mtl.health import Health, HealthRecord, RowSample, measure
 from recsys_mtl.health.report import positive_rates
@@ -82,6 +82,7 @@ class WorkerProgram:
         self.run, self.worker, self.device = run, worker, device
         self.checkpoint_dir = checkpoint_dir
         self.data = locate(run.data.path)
+        self._held_out: dict[str, list[RowGroup]] = {}
         self.encoder = Encoder.load(self.data)
         self.spec = self.encoder.spec
         self.tasks = run.tasks.of(self.spec.tasks)
@@ -213,14 +214,20 @@ class WorkerProgram:
         """Evaluate, and record health if the run asks for it."""
         if not self.run.health.enabled:
             return self._evaluate(step, split, calibration), None
-        everyones = [sum(g.rows for g in mine) for mine in shares(row_groups(self.data, split), self.worker.world)]
+        everyones = [sum(g.rows for g in mine) for mine in shares(self._groups(split), self.worker.world)]
         first = sum(everyones[: self.worker.rank])
         sample = RowSample(gradient_rows, sum(everyones), first)
         return examine(step.model, self._eval_reader(split), self.tasks, self.device, calibration, sample=sample)
 
+    def _groups(self, split: str) -> list[RowGroup]:
+        """List a held-out split's row groups; their files' footers are read once for all evaluations."""
+        if split not in self._held_out:
+            self._held_out[split] = row_groups(self.data, split)
+        return self._held_out[split]
+
     def _eval_reader(self, split: str) -> EvalReader:
         batch_size = self.run.trainer.eval_batch_size
-        return EvalReader(row_groups(self.data, split), self.layout, batch_size=batch_size, worker=self.worker)
+        return EvalReader(self._groups(split), self.layout, batch_size=batch_size, worker=self.worker)
 
 
 def lasting_settings(run: TrainRun, spec: Spec) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class CheckpointConfig(Config):
         return self
 
 
-class DamagedError(ConfigError):
+class DamagedCheckpointError(ConfigError):
     """A checkpoint that is complete by its mark and cannot be read."""
 
 
@@ -150,7 +150,7 @@ class Checkpoints:
         """Fill ``tensors``, whose names and whole shapes must be those that were saved. A collective.
 
         Raises:
-            DamagedError: it is damaged, or of another model; some of the tensors may have been filled.
+            DamagedCheckpointError: it is damaged, or of another model; some of the tensors may have been filled.
             ConfigError: the place cannot be reached.
         """
         try:
@@ -158,7 +158,7 @@ class Checkpoints:
         except CheckpointException as error:
             self.latest()  # is the place there at all?
             advice = "remove it, and the run goes on from the one before or from its beginning"
-            raise DamagedError([f"{saved.directory}: {_reason(error)}; {advice}"]) from None
+            raise DamagedCheckpointError([f"{saved.directory}: {_reason(error)}; {advice}"]) from None
 
 
 def _reason(error: CheckpointException | ConfigError) -> str:

@@ -12,7 +12,7 @@ from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.data.batch import Batch
 from recsys_mtl.data.prefetch import Prefetch
 from recsys_mtl.data.reader import Cursor, TrainReader
-from recsys_mtl.training.checkpoint import CheckpointConfig, Checkpoints, DamagedError, Saved
+from recsys_mtl.training.checkpoint import CheckpointConfig, Checkpoints, DamagedCheckpointError, Saved
 from recsys_mtl.training.faults import batch_record, count_damage, explain
 from recsys_mtl.training.meter import Meter
 from recsys_mtl.training.plan_record import recorded_plan, tell_changes
@@ -200,7 +200,7 @@ class Trainer:
             try:
                 self._go_on(checkpoints, saved)
                 break
-            except DamagedError as error:
+            except DamagedCheckpointError as error:
                 saved = checkpoints.latest(before=saved.step)
                 if saved is None:
                     raise

@@ -15,8 +15,8 @@ from torchrec.distributed.planner.types import ParameterConstraints, PlannerErro
 from torchrec.distributed.types import ModuleSharder, ShardingPlan
 
 from recsys_mtl.config import ConfigError
-from recsys_mtl.training.fit import what_would_help
 from recsys_mtl.training.optim import SparseConfig
+from recsys_mtl.training.remedies import what_would_help
 from recsys_mtl.training.sharding_rules import SHARDERS, Choice, ShardingConfig, Site, TableFacts, attempts, settled
 
 OUT_OF_MEMORY = {

@@ -14,7 +14,7 @@ import torch
 
 from recsys_mtl.config import ConfigError, validate
 from recsys_mtl.storage import Location, locate
-from recsys_mtl.training.checkpoint import CheckpointConfig, Checkpoints, DamagedError
+from recsys_mtl.training.checkpoint import CheckpointConfig, Checkpoints, DamagedCheckpointError
 from recsys_mtl.training.select import SelectConfig
 from recsys_mtl.training.shelf import MARK
 from tests.s3 import ObjectStore, object_store
@@ -165,7 +165,9 @@ def test_damaged_checkpoints_are_refused(place: Location, damage: str) -> None:
     else:
         flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
         file.write_bytes({"cut": content[:half], "emptied": b"", "flipped": flipped}[damage])
-    with pytest.raises(DamagedError, match=r"step-000000003: .*; remove it, and the run goes on from the one before"):
+    with pytest.raises(
+        DamagedCheckpointError, match=r"step-000000003: .*; remove it, and the run goes on from the one before"
+    ):
         checkpoints.load(saved, tensors())
 
 
@@ -175,7 +177,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, foreign: dict[
     write(checkpoints, 3)
     saved = checkpoints.latest()
     assert saved is not None
-    with pytest.raises(DamagedError, match="step-000000003: "):
+    with pytest.raises(DamagedCheckpointError, match="step-000000003: "):
         checkpoints.load(saved, foreign)
 
 
@@ -208,7 +210,7 @@ def test_a_store_that_answers_with_errors_costs_checkpoints(
             assert not write(checkpoints, 2)
         with pytest.raises(ConfigError, match=f"{store.address}/busy") as caught:
             checkpoints.load(saved, tensors())
-        assert not isinstance(caught.value, DamagedError), "it may be whole"
+        assert not isinstance(caught.value, DamagedCheckpointError), "it may be whole"
     finally:
         store.busy_for(0)
     assert "checkpoint of step 2 could not be written" in caplog.text
