@@ -1,20 +1,16 @@
 """The service: what the endpoints of one app share."""
 
 import gc
-from collections.abc import Callable
 
+import orjson
 from anyio import CapacityLimiter, to_thread
 
 from serving.errors import RequestError
 from serving.loading import Load, Served, admit
 from serving.metrics import Metrics
-from serving.schemas import ScoreAnswer, ScoreRequest
-from serving.scorer import Scores
+from serving.schemas import RankRequest, ScoreRequest
 from serving.settings import Settings
 from serving.slot import Slot
-
-Order = Callable[[Scores], list[int]]
-"""Which candidates to return, by their position in the request, and in which order."""
 
 
 class Service:
@@ -30,25 +26,32 @@ class Service:
         """Load the model and let it in."""
         self.slot.fill(lambda: self._admitted(load))
 
-    async def answer(self, body: ScoreRequest, request_id: str, order: Order) -> ScoreAnswer:
+    async def answer(self, body: bytes, kind: type[ScoreRequest], request_id: str) -> bytes:
         """Answer in a thread: the event loop stays free for health checks and for reading the next bodies.
 
         Raises:
             NotReady: there is no model.
+            RequestValidationError: the body does not have the shape of a request of this kind.
             RequestError: the request asks for what the model does not have or cannot read.
         """
-        return await to_thread.run_sync(self._answer, body, request_id, order, limiter=self.turns)
+        return await to_thread.run_sync(self._answer, body, kind, request_id, limiter=self.turns)
 
-    def _answer(self, body: ScoreRequest, request_id: str, order: Order) -> ScoreAnswer:
+    def _answer(self, body: bytes, kind: type[ScoreRequest], request_id: str) -> bytes:
         served = self.slot.get()
-        count, limit = len(body.candidates), self.settings.max_candidates
+        question = served.scorer.read(body, kind)
+        count, limit = len(question.item_ids), self.settings.max_candidates
         if count > limit:
             raise RequestError([(("candidates",), f"{count} are too many; this service takes up to {limit}")])
-        scores = served.scorer.score(body)
+        scores = served.scorer.score(question)
         tasks = served.scorer.bundle.tasks
-        self.metrics.scored(scores, tasks)
-        candidates = scores.candidates(tasks, order(scores))
-        return ScoreAnswer(request_id=request_id, model=served.name, fusion=scores.fusion, candidates=candidates)
+        self.metrics.scored(scores, served.scorer)
+        answer = {
+            "request_id": request_id,
+            "model": {"name": served.name.name, "version": served.name.version},
+            "fusion": {"name": scores.fusion.name, "version": scores.fusion.version},
+            "candidates": scores.candidates(tasks, ranked=issubclass(kind, RankRequest)),
+        }
+        return orjson.dumps(answer)
 
     def _admitted(self, load: Load) -> Served:
         served = admit(load(self.settings))
