@@ -69,9 +69,8 @@ async def score(body: ScoreRequest, service: TheService, request_id: RequestId) 
 
 @router.get("/v1/models", tags=["ranking"])
 async def models(service: TheService) -> Models:
-    """Describe the models that answer: objectives, inputs and formulas."""
-    served = service.slot.served
-    return Models(models=[served.description] if served else [])
+    """Describe the models that answer (objectives, inputs and formulas) and how it stands with every address."""
+    return service.lineup.models()
 
 
 @router.get("/healthz", tags=["operation"])
@@ -83,7 +82,7 @@ async def healthz() -> Health:
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready."}}, tags=["operation"])
 async def readyz(service: TheService, response: Response) -> Readiness:
     """Tell whether a model can answer, and if not, why."""
-    readiness = service.slot.readiness()
+    readiness = service.lineup.readiness()
     response.status_code = 200 if readiness.status == "ready" else 503
     return readiness
 
