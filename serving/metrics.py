@@ -19,13 +19,13 @@ CANDIDATES = (1, 10, 50, 100, 200, 500, 1000, 2000, 5000)
 PROBABILITIES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SCORE_BOUNDS = (*PROBABILITIES, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 """Fine where probabilities are, coarse above 1, where only amounts are."""
-STEPS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0, 100.0)
-DIFFERENCE_BOUNDS = (*(-step for step in reversed(STEPS)), 0.0, *STEPS)
+DIFFERENCE_BOUNDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 
-SCORES = Family("recsys_objective_scores", "Predictions by objective.", SCORE_BOUNDS)
+SCORES = Family("recsys_objective_scores", "Predictions by objective.", ("task",), SCORE_BOUNDS)
 DIFFERENCES = Family(
-    "recsys_shadow_score_difference", "The challenger's prediction less the champion's.", DIFFERENCE_BOUNDS
-)
+    "recsys_shadow_score_difference", "How far the challenger's prediction is above the champion's, or below.",
+    ("task", "challenger"), DIFFERENCE_BOUNDS,
+)  # fmt: skip
 
 
 class Metrics:
@@ -102,7 +102,7 @@ class Metrics:
         """Count a request's candidates, their scores and their inputs."""
         self.candidates.observe(len(scores.item_ids))
         for task, score_B in zip(tasks, scores.scores_BT.unbind(1), strict=True):
-            self.scores.observe(task, score_B.double().numpy())
+            self.scores.observe((task,), score_B.double().numpy())
         for name in scores.encoded.column_names:
             if (ids := ids_of(scores.encoded, name)) is not None:
                 self.values.labels(name).inc(ids.size)

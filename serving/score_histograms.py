@@ -13,9 +13,11 @@ from prometheus_client.registry import Collector
 
 from serving.shared import Shared
 
-MOST_TASKS = 256
+MOST_ROWS = 256
 """Objectives that one service may meet in all the models that it ever serves; counts of further ones are left out."""
-LONGEST_TASK = 128
+LONGEST_KEY = 128
+BETWEEN = "\t"
+"""Between the labels in a row's key."""
 
 Rows = npt.NDArray[Any]
 
@@ -26,13 +28,14 @@ class Family:
 
     name: str
     help: str
+    labels: tuple[str, ...]
     bounds: Sequence[float]
 
     @property
     def row(self) -> np.dtype[Any]:
-        """A task's counts: one for each bucket, one for what lies above them all, and the sum of the values."""
+        """Counts of one key: one for each bucket, one for what lies above them all, and the sum of the values."""
         counts = ("counts", np.int64, (len(self.bounds) + 1,))
-        return np.dtype([("task", f"S{LONGEST_TASK}"), counts, ("sum", np.float64)])
+        return np.dtype([("key", f"S{LONGEST_KEY}"), counts, ("sum", np.float64)])
 
 
 class ScoreHistograms(Collector):
@@ -41,43 +44,43 @@ class ScoreHistograms(Collector):
     def __init__(self, family: Family, shared: Shared | None) -> None:
         self.family, self.shared = family, shared
         self.lock = threading.Lock()
-        self.rows = np.zeros(MOST_TASKS, family.row) if shared is None else self._mapped(shared.file(self._name))
-        names: list[bytes] = self.rows["task"].tolist()
-        self.places = {name.decode(): place for place, name in enumerate(names) if name}
+        self.rows = np.zeros(MOST_ROWS, family.row) if shared is None else self._mapped(shared.file(self._name))
+        keys: list[bytes] = self.rows["key"].tolist()
+        self.places = {key: place for place, key in enumerate(keys) if key}
 
-    def observe(self, task: str, scores: npt.NDArray[np.float64]) -> None:
+    def observe(self, labels: tuple[str, ...], scores: npt.NDArray[np.float64]) -> None:
         """Add scores of an objective."""
         bounds = self.family.bounds
         counts = np.bincount(np.searchsorted(bounds, scores), minlength=len(bounds) + 1)
         with self.lock:
-            if (place := self._place(task)) is not None:
+            if (place := self._place(BETWEEN.join(labels).encode())) is not None:
                 self.rows["counts"][place] += counts
                 self.rows["sum"][place] += float(scores.sum())
 
     def collect(self) -> Iterable[Metric]:
-        counts: dict[str, Rows] = {}
-        sums: dict[str, float] = {}
+        counts: dict[bytes, Rows] = {}
+        sums: dict[bytes, float] = {}
         for rows in self._tables():
-            for row in rows[rows["task"] != b""]:
-                task = row["task"].decode()
-                counts[task] = counts.get(task, 0) + row["counts"]
-                sums[task] = sums.get(task, 0.0) + float(row["sum"])
-        family = HistogramMetricFamily(self.family.name, self.family.help, labels=("task",))
+            for row in rows[rows["key"] != b""]:
+                key = bytes(row["key"])
+                counts[key] = counts.get(key, 0) + row["counts"]
+                sums[key] = sums.get(key, 0.0) + float(row["sum"])
+        family = HistogramMetricFamily(self.family.name, self.family.help, labels=self.family.labels)
         bounds = [*map(str, self.family.bounds), "+Inf"]
-        for task, per_bucket in counts.items():
+        for key, per_bucket in counts.items():
             cumulative = [float(count) for count in np.cumsum(per_bucket)]
-            family.add_metric((task,), list(zip(bounds, cumulative, strict=True)), sums[task])
+            family.add_metric(key.decode().split(BETWEEN), list(zip(bounds, cumulative, strict=True)), sums[key])
         yield family
 
     @property
     def _name(self) -> str:
         return f"{self.family.name}.rows"
 
-    def _place(self, task: str) -> int | None:
-        place = self.places.get(task)
-        if place is None and len(self.places) < MOST_TASKS and len(task.encode()) <= LONGEST_TASK:
-            place = self.places[task] = len(self.places)
-            self.rows["task"][place] = task.encode()
+    def _place(self, key: bytes) -> int | None:
+        place = self.places.get(key)
+        if place is None and len(self.places) < MOST_ROWS and len(key) <= LONGEST_KEY:
+            place = self.places[key] = len(self.places)
+            self.rows["key"][place] = key
         return place
 
     def _tables(self) -> Iterator[Rows]:
@@ -91,5 +94,5 @@ class ScoreHistograms(Collector):
     def _mapped(self, path: Path) -> Rows:
         """Open the worker's file; one that takes the place of a dead worker goes on counting from there."""
         with path.open("ab") as file:
-            file.truncate(MOST_TASKS * self.family.row.itemsize)
+            file.truncate(MOST_ROWS * self.family.row.itemsize)
         return np.memmap(path, self.family.row, "r+")

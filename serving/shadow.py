@@ -4,7 +4,6 @@ import logging
 import queue
 import threading
 
-import numpy as np
 from torch import Tensor
 
 from serving.loading import Served
@@ -60,5 +59,7 @@ class Shadow:
         tasks, own_tasks = served.scorer.bundle.tasks, challenger.scorer.bundle.tasks
         for column, task in enumerate(tasks):
             if task in own_tasks:
-                difference_B = own_BT[:, own_tasks.index(task)].double() - scores_BT[:, column].double()
-                self.metrics.differences.observe(task, np.asarray(difference_B))
+                own_B = own_BT[:, own_tasks.index(task)].double().numpy()
+                difference_B = own_B - scores_BT[:, column].double().numpy()
+                self.metrics.differences.observe((task, "higher"), difference_B[difference_B >= 0])
+                self.metrics.differences.observe((task, "lower"), -difference_B[difference_B < 0])

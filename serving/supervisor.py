@@ -51,7 +51,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self.settings, self.listener = settings, listener
-        self.directory = Path(tempfile.mkdtemp(prefix="recsys-mtl-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="recsys-mtl-serve-"))
         self.counts = Counts(self.directory)
         self.is_stopping = False
 

@@ -14,18 +14,12 @@ from serving.loading import Loaded, content_hash, load
 from serving.service import Service
 from serving.settings import Settings
 from tests.serving.conftest import Start
-from tests.serving.world import answered, one_user, request_of, until_settled
+from tests.serving.world import answered, one_user, request_of, sample, until_settled
 
 BODY = {
     "user": {"user": 1, "city": "unheard-of"},
     "candidates": [{"item_id": 1}, {"item_id": "new", "tags": ["a", "b"]}],
 }
-
-
-def sample(client: TestClient, name: str) -> float:
-    """Read one sample of the metrics, 0 where it is not there yet."""
-    found = re.search(rf"^{re.escape(name)} (\S+)$", client.get("/metrics").text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
 
 
 def test_a_service_is_ready_only_when_its_model_is(bundle_path: Path) -> None:
