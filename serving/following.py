@@ -87,11 +87,11 @@ class Follower:
             return
         why, refused = slot.reason, slot.refused
         served = self._admitted(slot, place.copy_in(self.settings.cache_dir), place)
-        slot.refused = refused or slot.refused
         if served is not None:
             self._swap(slot, served, time.monotonic() - start)
             slot.reason = f"version {served.name.version} from the cache: {why}"
             log.warning("%s: %s", slot.uri, slot.reason)
+        slot.refused = refused  # of the copy nothing follows: a new one may be sound
 
     def report(self, slot: Slot) -> None:
         """Tell the metrics how long the registry has been away."""
@@ -123,7 +123,6 @@ class Follower:
         spare_the_collector()
         self.metrics.serves(before, served)
         slot.fill(served, seconds)
-        slot.refused = None if slot.refused and slot.refused[0] == served.place else slot.refused
         if before is not None:
             self.metrics.swaps.labels(slot.role, "swapped").inc()
         if is_remote(slot.uri):

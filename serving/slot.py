@@ -25,6 +25,7 @@ class Slot:
 
     def fill(self, served: Served, seconds: float) -> None:
         """Let requests in to a model that has passed its checks; those that began with another end with that."""
+        self.refused = None
         self.served = served
         self.status = "ready"
         self.reason = f"{served.description.golden_requests} golden requests reproduced"
