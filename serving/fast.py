@@ -45,6 +45,7 @@ class FastReader:
             ("candidates", list[self.candidate.struct]),  # type: ignore[name-defined]
             ("context", self.context.struct, msgspec.field(default_factory=self.context.struct)),
             ("fusion", str | None, None),
+            ("model", str | None, None),
         ]
         ranked = [*fields, ("top_k", int | None, None)]
         self.decoders = {

@@ -1,14 +1,13 @@
 """The endpoints."""
 
-from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import WrapValidator
 
+from serving.bodies import UnparsedRoute
 from serving.errors import Problems
 from serving.schemas import Health, Models, RankRequest, Readiness, ScoreAnswer, ScoreRequest
 from serving.service import Service
@@ -17,27 +16,6 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problems, "description": "Something is wrong with the request; `loc` says where."},
     503: {"model": Problems, "description": "No model is ready; `/readyz` says why."},
 }
-
-
-class UnparsedRequest(Request):
-    """Hands the body of a JSON request on as it is: the model that answers knows best how to parse it."""
-
-    async def json(self) -> Any:
-        """Return the body."""
-        return await self.body()
-
-
-class UnparsedRoute(APIRoute):
-    """A route whose body is read by `UnparsedRequest`."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap the handler."""
-        handle = super().get_route_handler()
-
-        async def handle_unparsed(request: Request) -> Response:
-            return await handle(UnparsedRequest(request.scope, request.receive))
-
-        return handle_unparsed
 
 
 def service_of(request: Request) -> Service:
@@ -88,9 +66,8 @@ def is_json(content_type: str) -> bool:
 
 @router.get("/v1/models", tags=["ranking"])
 async def models(service: TheService) -> Models:
-    """Describe the models that answer: objectives, inputs and formulas."""
-    served = service.slot.served
-    return Models(models=[served.description] if served else [])
+    """Describe the models that answer (objectives, inputs and formulas) and how it stands with every address."""
+    return service.lineup.models()
 
 
 @router.get("/healthz", tags=["operation"])
@@ -102,7 +79,7 @@ async def healthz() -> Health:
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready."}}, tags=["operation"])
 async def readyz(service: TheService, response: Response) -> Readiness:
     """Tell whether a model can answer, and if not, why."""
-    readiness = service.slot.readiness()
+    readiness = service.lineup.readiness()
     response.status_code = 200 if readiness.status == "ready" else 503
     return readiness
 
