@@ -5,10 +5,12 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from recsys_mtl.config import ConfigError
 
+WARM_UP_S = 2
 SCRIPT = """
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
@@ -52,10 +54,9 @@ def load(url: str, body: bytes, *, clients: int, seconds: int) -> Load:
         file.write_bytes(body)
         script.write_text(SCRIPT.format(body=file))
         command = ["wrk", "--threads", "1", "--connections", str(clients), "--timeout", "60", "--script", str(script)]
-        for duration in (2, seconds):
-            run = subprocess.run(
-                [*command, "--duration", f"{duration}s", url], capture_output=True, text=True, check=True
-            )
+        asked = partial(subprocess.run, capture_output=True, text=True, check=True)
+        asked([*command, "--duration", f"{WARM_UP_S}s", url])
+        run = asked([*command, "--duration", f"{seconds}s", url])
     found = json.loads(next(line for line in run.stdout.splitlines() if line.startswith("{")))
     if not found["requests"]:
         raise RuntimeError(f"{url}: no answer within {seconds} s")
