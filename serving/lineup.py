@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from serving.errors import NotReady, RequestError
 from serving.inputs import USER_ID
 from serving.loading import Served
-from serving.schemas import Models, Readiness, ScoreRequest
+from serving.schemas import ScoreRequest
 from serving.settings import Settings
 from serving.slot import Slot
+from serving.states import Models, Readiness
 from serving.traffic import Traffic, is_challenged
 
 
