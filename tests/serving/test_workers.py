@@ -59,7 +59,8 @@ def test_workers_come_back_count_together_and_finish_what_they_began(bundle_path
         for death in (1, 2):  # both of them, so that whoever is asked has counted on from a dead one's file
             psutil.Process(before.pop()).kill()
             assert post(running, body).status_code == 200  # by the other one
-            until(lambda death=death: running.log.read_text().count("ready: ") == 2 + death, running.log)
+            ready = 2 + death
+            until(lambda ready=ready: running.log.read_text().count("ready: ") == ready, running.log)  # type: ignore[misc]
             until(lambda: running.sample("recsys_workers") == 2, running.log)
             assert running.sample("recsys_worker_restarts_total") == death
         assert (running.sample(SCORED), running.sample(ASKED)) == (14, 56)
