@@ -7,8 +7,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from recsys_mtl.config import ConfigError
+from serving.bodies import JSONRoute
 from serving.errors import Problems
-from serving.routes import REFUSALS, JSONRoute, TheService
+from serving.routes import REFUSALS, TheService
 from serving.traffic import Traffic
 
 log = logging.getLogger(__name__)

@@ -1,15 +1,35 @@
 """The models of a service by role, and which of them answers a request."""
 
 from collections.abc import Iterator
+from typing import Any
+
+import msgspec
 
 from serving.errors import NotReady, RequestError
 from serving.inputs import USER_ID
 from serving.loading import Served
-from serving.schemas import ScoreRequest
 from serving.settings import Settings
 from serving.slot import Slot
 from serving.states import Models, Readiness
 from serving.traffic import Traffic, is_challenged
+
+
+class Head(msgspec.Struct):
+    """What of a request decides which model it goes to."""
+
+    model: str | None = None
+    user: dict[str, Any] = {}
+
+
+DECODER = msgspec.json.Decoder(Head)
+
+
+def head_of(body: bytes) -> Head:
+    """Read the head of a request; of a body that is not in order, which the model will refuse, nothing."""
+    try:
+        return DECODER.decode(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        return Head()
 
 
 class Lineup:
@@ -20,20 +40,21 @@ class Lineup:
         self.champion = self.slots[0]
         self.challenger = next((slot for slot in self.slots if slot.role == "challenger"), None)
 
-    def choose(self, body: ScoreRequest, request_id: str, traffic: Traffic) -> Served:
+    def choose(self, body: bytes, request_id: str, traffic: Traffic) -> Served:
         """Return the model that a request asks for, or that its user's share of the traffic goes to.
 
         Raises:
             RequestError: there is none of this name.
             NotReady: it cannot answer.
         """
-        if body.model is not None:
-            return self.named(body.model)
+        head = head_of(body)
+        if head.model is not None:
+            return self.named(head.model)
         champion = self.champion.get()
         challenger = self.challenger.served if self.challenger else None
         if challenger is None or not traffic.challenger_percent:
             return champion
-        identity = body.user.get(champion.user_key, body.user.get(USER_ID))
+        identity = head.user.get(champion.user_key, head.user.get(USER_ID))
         return challenger if is_challenged(identity, request_id, traffic.challenger_percent) else champion
 
     def named(self, model: str) -> Served:

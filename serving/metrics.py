@@ -1,17 +1,10 @@
 """What the service counts, in Prometheus' format."""
 
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from recsys_mtl.data.schema import MISSING_ID, UNKNOWN_ID
-from recsys_mtl.data.values import single_array
 from serving.loading import Served
 from serving.score_histograms import Family, ScoreHistograms
-from serving.scorer import Scores
+from serving.scorer import Scorer, Scores
 from serving.shared import Shared
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -44,9 +37,11 @@ class Metrics:
             "recsys_request_candidates", "Candidates per request.", buckets=CANDIDATES, registry=self.registry
         )
         self.values = Counter(
-            "recsys_feature_values", "Ids read by the model, one per candidate or list entry.", ("feature",),
+            "recsys_feature_values",
+            "Ids read: those of the user and the context once per request.",
+            ("feature",),
             registry=self.registry,
-        )  # fmt: skip
+        )
         self.unknown = Counter(
             "recsys_feature_unknown", "Ids among them that training did not know.", ("feature",), registry=self.registry
         )
@@ -98,24 +93,18 @@ class Metrics:
         """Count a request for the model that answers it."""
         self.answers.labels(served.role, served.name.name, served.name.version).inc()
 
-    def scored(self, scores: Scores, tasks: tuple[str, ...]) -> None:
-        """Count a request's candidates, their scores and their inputs."""
-        self.candidates.observe(len(scores.item_ids))
-        for task, score_B in zip(tasks, scores.scores_BT.unbind(1), strict=True):
+    def scored(self, scores: Scores, scorer: Scorer) -> None:
+        """Count a request's candidates, their scores and its inputs."""
+        question, sides = scores.question, scorer.engine.inputs
+        self.candidates.observe(len(question.item_ids))
+        for task, score_B in zip(scorer.bundle.tasks, scores.scores_BT.unbind(1), strict=True):
             self.scores.observe((task,), score_B.double().numpy())
-        for name in scores.encoded.column_names:
-            if (ids := ids_of(scores.encoded, name)) is not None:
-                self.values.labels(name).inc(ids.size)
-                self.unknown.labels(name).inc(int((ids == UNKNOWN_ID).sum()))
-                self.missing.labels(name).inc(int((ids == MISSING_ID).sum()))
+        for side, encoded in ((sides.head, question.head), (sides.items, question.candidates)):
+            for name, (values, unknown, missing) in zip(side.id_names, encoded.id_counts(), strict=True):
+                self.values.labels(name).inc(values)
+                self.unknown.labels(name).inc(unknown)
+                self.missing.labels(name).inc(missing)
 
     def text(self) -> bytes:
         """Write all metrics."""
         return generate_latest(self.collected)
-
-
-def ids_of(encoded: pa.Table, name: str) -> npt.NDArray[np.int32] | None:
-    """Return the ids of an encoded column, flat; None for dense numbers."""
-    column: Any = single_array(encoded[name])  # lists' methods are not among an array's
-    ids = column.flatten() if pa.types.is_list(column.type) else column
-    return ids.to_numpy() if pa.types.is_int32(ids.type) else None

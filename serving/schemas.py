@@ -12,6 +12,7 @@ Cell = Annotated[Any, WithJsonSchema({"anyOf": [*SCALAR["anyOf"], {"type": "arra
 """A raw value. Its type is checked against the feature that reads it, a column at a time and not value by value."""
 
 SMALLEST_ID, LARGEST_ID = -(2**63), 2**64 - 1
+LONGEST_ID = 256
 LARGEST_WHOLE_FLOAT = 2**53
 
 
@@ -21,9 +22,9 @@ def read_id(value: Any) -> int | str:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and SMALLEST_ID <= value <= LARGEST_ID:
         return value
-    if isinstance(value, str) and 0 < len(value) <= 256:
+    if isinstance(value, str) and 0 < len(value) <= LONGEST_ID:
         return value
-    raise ValueError("expected text of 1 to 256 characters or a whole number of 64 bits")
+    raise ValueError(f"expected text of 1 to {LONGEST_ID} characters or a whole number of 64 bits")
 
 
 ItemId = Annotated[
@@ -33,7 +34,7 @@ ItemId = Annotated[
         {
             "anyOf": [
                 {"type": "integer", "minimum": SMALLEST_ID, "maximum": LARGEST_ID},
-                {"type": "string", "minLength": 1, "maxLength": 256},
+                {"type": "string", "minLength": 1, "maxLength": LONGEST_ID},
             ]
         }
     ),

@@ -1,7 +1,6 @@
 """The service: what the endpoints of one app share."""
 
-from collections.abc import Callable
-
+import orjson
 import torch
 from anyio import CapacityLimiter, to_thread
 
@@ -10,15 +9,12 @@ from serving.following import Follower
 from serving.lineup import Lineup
 from serving.loading import Load, Served, load
 from serving.metrics import Metrics
-from serving.schemas import Answering, ScoreAnswer, ScoreRequest
+from serving.schemas import RankRequest, ScoreRequest
 from serving.scorer import Scores
 from serving.settings import Settings
 from serving.shadow import Shadow
 from serving.shared import Shared
 from serving.traffic import Switch
-
-Order = Callable[[Scores], list[int]]
-"""Which candidates to return, by their position in the request, and in which order."""
 
 
 class Service:
@@ -48,31 +44,37 @@ class Service:
         self.follower.stopping.set()
         self.shadow.stop()
 
-    async def answer(self, body: ScoreRequest, request_id: str, order: Order) -> ScoreAnswer:
+    async def answer(self, body: bytes, kind: type[ScoreRequest], request_id: str) -> bytes:
         """Answer in a thread: the event loop stays free for health checks and for reading the next bodies.
 
         Raises:
             NotReady: there is no model.
+            RequestValidationError: the body does not have the shape of a request of this kind.
             RequestError: the request asks for what the model does not have or cannot read.
         """
-        return await to_thread.run_sync(self._answer, body, request_id, order, limiter=self.turns)
+        return await to_thread.run_sync(self._answer, body, kind, request_id, limiter=self.turns)
 
-    def _answer(self, body: ScoreRequest, request_id: str, order: Order) -> ScoreAnswer:
+    def _answer(self, body: bytes, kind: type[ScoreRequest], request_id: str) -> bytes:
         traffic = self.switch.now()
         served = self.lineup.choose(body, request_id, traffic)
-        count, limit = len(body.candidates), self.settings.max_candidates
+        question = served.scorer.read(body, kind)
+        count, limit = len(question.item_ids), self.settings.max_candidates
         if count > limit:
             raise RequestError([(("candidates",), f"{count} are too many; this service takes up to {limit}")])
-        scores = served.scorer.score(body)
-        self.metrics.scored(scores, served.scorer.bundle.tasks)
+        scores = served.scorer.score(question)
+        self.metrics.scored(scores, served.scorer)
         self.metrics.answered_by(served)
         if traffic.shadow:
             self._shadow(body, served, scores)
-        candidates = scores.candidates(served.scorer.bundle.tasks, order(scores))
-        model = Answering(name=served.name.name, version=served.name.version, role=served.role)
-        return ScoreAnswer(request_id=request_id, model=model, fusion=scores.fusion, candidates=candidates)
+        answer = {
+            "request_id": request_id,
+            "model": {"name": served.name.name, "version": served.name.version, "role": served.role},
+            "fusion": {"name": scores.fusion.name, "version": scores.fusion.version},
+            "candidates": scores.candidates(served.scorer.bundle.tasks, ranked=issubclass(kind, RankRequest)),
+        }
+        return orjson.dumps(answer)
 
-    def _shadow(self, body: ScoreRequest, served: Served, scores: Scores) -> None:
+    def _shadow(self, body: bytes, served: Served, scores: Scores) -> None:
         challenger = self.lineup.challenger.served if self.lineup.challenger else None
         if challenger is not None and served.role == "champion":
             self.shadow.offer((body, served, scores.scores_BT, challenger))

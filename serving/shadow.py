@@ -3,17 +3,18 @@
 import logging
 import queue
 import threading
+from dataclasses import replace
 
 from torch import Tensor
 
 from serving.loading import Served
 from serving.metrics import Metrics
-from serving.schemas import ScoreRequest
+from serving.schemas import RankRequest
 
 log = logging.getLogger(__name__)
 
-Scored = tuple[ScoreRequest, Served, Tensor, Served]
-"""A request, the model that answered it, its scores (B, T), and the model to compare it with."""
+Scored = tuple[bytes, Served, Tensor, Served]
+"""A body, the model that answered it, its scores (B, T), and the model to compare it with."""
 
 
 class Shadow:
@@ -53,9 +54,10 @@ class Shadow:
                 self.metrics.shadow.labels("scored").inc()
             del scored  # else an old model would stay until the next request
 
-    def compare(self, body: ScoreRequest, served: Served, scores_BT: Tensor, challenger: Served) -> None:
+    def compare(self, body: bytes, served: Served, scores_BT: Tensor, challenger: Served) -> None:
         """Count how far the scores of the objectives that both models have are apart."""
-        own_BT = challenger.scorer.score(body.model_copy(update={"fusion": None})).scores_BT
+        question = replace(challenger.scorer.read(body, RankRequest), fusion=None)
+        own_BT = challenger.scorer.score(question).scores_BT
         tasks, own_tasks = served.scorer.bundle.tasks, challenger.scorer.bundle.tasks
         for column, task in enumerate(tasks):
             if task in own_tasks:
