@@ -100,6 +100,8 @@ def test_the_description_names_what_requests_and_answers_have(client: TestClient
     assert schemas["RankRequest"]["additionalProperties"] is False
     for part in ("RankRequest", "Candidate", "ScoreAnswer", "ScoredCandidate", "ModelDescription"):
         undescribed = [name for name, field in schemas[part]["properties"].items() if "description" not in field]
-        assert set(undescribed) <= {"model", "fusion", "name", "version", "item_id", "objectives", "fusions", "role"}, part
+        assert set(undescribed) <= {"model", "fusion", "name", "version", "item_id", "objectives", "fusions", "role"}, (
+            part
+        )
     assert "/docs" not in json.dumps(description["paths"])
     assert client.get("/docs").status_code == 200
