@@ -9,11 +9,11 @@ from torch import Tensor
 
 from serving.loading import Served
 from serving.metrics import Metrics
-from serving.schemas import RankRequest
+from serving.reader import Body
 
 log = logging.getLogger(__name__)
 
-Scored = tuple[bytes, Served, Tensor, Served]
+Scored = tuple[Body, Served, Tensor, Served]
 """A body, the model that answered it, its scores (B, T), and the model to compare it with."""
 
 
@@ -54,9 +54,9 @@ class Shadow:
                 self.metrics.shadow.labels("scored").inc()
             del scored  # else an old model would stay until the next request
 
-    def compare(self, body: bytes, served: Served, scores_BT: Tensor, challenger: Served) -> None:
+    def compare(self, body: Body, served: Served, scores_BT: Tensor, challenger: Served) -> None:
         """Count how far the scores of the objectives that both models have are apart."""
-        question = replace(challenger.scorer.read(body, RankRequest), fusion=None)
+        question = replace(challenger.scorer.reader.read(body, len(scores_BT)), fusion=None)
         own_BT = challenger.scorer.score(question).scores_BT
         tasks, own_tasks = served.scorer.bundle.tasks, challenger.scorer.bundle.tasks
         for column, task in enumerate(tasks):
