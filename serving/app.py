@@ -16,6 +16,7 @@ from serving.middleware import Observe
 from serving.routes import router
 from serving.service import Service
 from serving.settings import Settings
+from serving.store import routes as store_routes
 
 DESCRIPTION = "Ranks candidates by several objectives at once. `GET /v1/models` lists what a request may carry."
 
@@ -31,6 +32,8 @@ def create_app(settings: Settings, load: Load = load) -> FastAPI:
         loading = asyncio.create_task(to_thread.run_sync(service.start, load, abandon_on_cancel=True))
         yield
         loading.cancel()
+        if service.store is not None:
+            await service.store.close()
 
     app = FastAPI(title="recsys-mtl", description=DESCRIPTION, lifespan=lifespan)
     app.state.service = service
@@ -40,4 +43,5 @@ def create_app(settings: Settings, load: Load = load) -> FastAPI:
     app.add_exception_handler(errors.NotReady, errors.on_not_ready)
     app.add_exception_handler(HTTPException, errors.on_http_exception)
     app.include_router(router)
+    app.include_router(store_routes.router)
     return app

@@ -16,6 +16,8 @@ from recsys_mtl.fusion import Formula, fuse
 from serving.errors import RequestError
 from serving.inputs import Inputs, Place
 from serving.schemas import FormulaName, ScoredCandidate, ScoreRequest
+from serving.store.base import LookUp
+from serving.store.completion import Completion
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Scorer:
         bundle.fusions.check(bundle.tasks, where="fusion.yaml: ")
         self.bundle = bundle
         self.inputs = Inputs(bundle.encoder.spec)
+        self.completion = Completion(bundle.encoder.spec, self.inputs)
         self.per_candidate = names_of(bundle.encoder.spec, per_candidate=True)
         self.per_request = names_of(bundle.encoder.spec, per_candidate=False)
         self.numbers = {
@@ -64,15 +67,15 @@ class Scorer:
             if isinstance(feature, NumberFeature) and feature.boundaries is None
         }
 
-    def score(self, request: ScoreRequest) -> Scores:
-        """Score a request's candidates.
+    def score(self, request: ScoreRequest, look_up: LookUp | None = None) -> Scores:
+        """Score a request's candidates; what the request leaves out is looked up, if there is a store.
 
         Raises:
             RequestError: a name that the model does not know, or a value that it cannot take.
         """
         fusion, formula = self.formula(request.fusion)
         self.inputs.check_names(request)
-        encoded = self.encode(request)
+        encoded = self.encode(request, look_up)
         scores_BT = self.bundle.score_encoded(encoded)
         if (row := first_where(~scores_BT.isfinite().all(1).numpy())) is not None:
             raise RequestError([(("candidates", row), "has no finite score: numbers are too large for the model")])
@@ -93,18 +96,30 @@ class Scorer:
         formula = fusions.formulas[chosen]
         return FormulaName(name=chosen, version=formula.version), formula
 
-    def encode(self, request: ScoreRequest) -> pa.Table:
+    def encode(self, request: ScoreRequest, look_up: LookUp | None = None) -> pa.Table:
         """Encode what belongs to the request once and repeat it for every candidate.
 
         Raises:
             RequestError: a value that its feature cannot take.
         """
+        head, items = self.inputs.head(request), self.inputs.items(request)
+        if look_up is None or not (asked := self.completion.asked(request, head, items)):
+            return self._joined(head, items)
+        completed = self.completion.complete(asked, head, items, look_up)
+        try:
+            return self._joined(*completed)
+        except RequestError as error:
+            encoded = self._joined(head, items)  # raises again where it is not the store that is to blame
+            look_up.unusable(asked, str(error))
+            return encoded
+
+    def _joined(self, head: pa.Table, items: pa.Table) -> pa.Table:
         columns: dict[str, Any] = {}
-        first = np.zeros(len(request.candidates), np.int64)
-        head = self._encoded(self.inputs.head(request), self._place_in_head)
-        columns |= {name: head[name].take(first) for name in self.per_request}
-        items = self._encoded(self.inputs.items(request), place_in_candidates)
-        columns |= {name: items[name] for name in self.per_candidate}
+        first = np.zeros(items.num_rows, np.int64)
+        encoded = self._encoded(head, self._place_in_head)
+        columns |= {name: encoded[name].take(first) for name in self.per_request}
+        encoded = self._encoded(items, place_in_candidates)
+        columns |= {name: encoded[name] for name in self.per_candidate}
         return pa.table(columns)
 
     def _encoded(self, raw: pa.Table, place: Callable[[str, int | None], Place]) -> pa.Table:

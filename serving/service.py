@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable
+from functools import partial
 
 from anyio import CapacityLimiter, to_thread
 
@@ -12,6 +13,8 @@ from serving.schemas import ScoreAnswer, ScoreRequest
 from serving.scorer import Scores
 from serving.settings import Settings
 from serving.slot import Slot
+from serving.store.base import LookUp
+from serving.store.desk import open_desk
 
 Order = Callable[[Scores], list[int]]
 """Which candidates to return, by their position in the request, and in which order."""
@@ -25,6 +28,7 @@ class Service:
         self.slot = Slot(settings.model)
         self.metrics = Metrics()
         self.turns = CapacityLimiter(settings.scoring_threads)
+        self.store = open_desk(settings, self.metrics.registry)
 
     def start(self, load: Load) -> None:
         """Load the model and let it in."""
@@ -37,14 +41,16 @@ class Service:
             NotReady: there is no model.
             RequestError: the request asks for what the model does not have or cannot read.
         """
-        return await to_thread.run_sync(self._answer, body, request_id, order, limiter=self.turns)
+        run = partial(to_thread.run_sync, limiter=self.turns)
+        answer = partial(self._answer, body, request_id, order)
+        return await (run(answer, None) if self.store is None else self.store.serve(answer, run))
 
-    def _answer(self, body: ScoreRequest, request_id: str, order: Order) -> ScoreAnswer:
+    def _answer(self, body: ScoreRequest, request_id: str, order: Order, look_up: LookUp | None) -> ScoreAnswer:
         served = self.slot.get()
         count, limit = len(body.candidates), self.settings.max_candidates
         if count > limit:
             raise RequestError([(("candidates",), f"{count} are too many; this service takes up to {limit}")])
-        scores = served.scorer.score(body)
+        scores = served.scorer.score(body, look_up)
         tasks = served.scorer.bundle.tasks
         self.metrics.scored(scores, tasks)
         candidates = scores.candidates(tasks, order(scores))
