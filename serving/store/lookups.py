@@ -39,7 +39,7 @@ class Lookups:
     async def find(self, asked: Asked, histories: Histories) -> Callable[[], Answer]:
         """Return what gives the answer, in the thread that needs it."""
         if not self.breaker.allows():
-            return lambda: self._without(asked, "skipped")
+            return lambda: self.without(asked, "skipped")
         # A look-up that is late goes on: the connection that it makes is there for the next one.
         task = asyncio.create_task(self.store.find(asked, histories))
         self.late.add(task)
@@ -47,10 +47,10 @@ class Lookups:
         done, _ = await asyncio.wait({task}, timeout=self.seconds)
         if not done:
             self._failed(f"no answer within {1000 * self.seconds:g} ms")
-            return lambda: self._without(asked, "timeout")
+            return lambda: self.without(asked, "timeout")
         if (error := task.exception()) is not None:
             self._failed(str(error))
-            return lambda: self._without(asked, "error")
+            return lambda: self.without(asked, "error")
         self.breaker.succeeded()
         return lambda: self._read(asked, task.result())
 
@@ -71,7 +71,7 @@ class Lookups:
             return self._counted(asked, read())
         except ValueError as error:
             self._log(f"rows cannot be read: {error}")
-            return self._without(asked, "error")
+            return self.without(asked, "error")
 
     def _ended(self, task: "asyncio.Task[Callable[[], Answer]]") -> None:
         self.late.discard(task)
@@ -94,7 +94,8 @@ class Lookups:
             self.counts.labels(entity, "miss").inc(total - hits)
         return answer
 
-    def _without(self, asked: Asked, result: str) -> Answer:
+    def without(self, asked: Asked, result: str) -> Answer:
+        """Answer that nothing is known."""
         self._count(asked, result)
         return Answer(nothing(int(asked.user is not None)), nothing(len(asked.items)))
 

@@ -4,8 +4,9 @@ import asyncio
 
 from fastapi import APIRouter, HTTPException
 
+from serving.bodies import JSONRoute
 from serving.errors import NotReady, Problems
-from serving.routes import REFUSALS, JSONRoute, RequestId, TheService
+from serving.routes import REFUSALS, RequestId, TheService
 from serving.store.base import Appended, Store, StoreAway
 from serving.store.events import EventReader, EventsAnswer, EventsRequest, user_key
 
@@ -26,7 +27,7 @@ async def events(body: EventsRequest, service: TheService, request_id: RequestId
     """Add what a user did to the stored histories, so that the user's next ranking sees it."""
     if service.store is None:
         raise HTTPException(409, "no feature store is configured: set RECSYS_MTL_STORE")
-    scorer = service.slot.get().scorer
+    scorer = service.lineup.champion.get().scorer
     reader = EventReader(scorer.bundle.encoder.spec, scorer.inputs)
     try:
         async with asyncio.timeout(SECONDS):

@@ -12,8 +12,7 @@ from recsys_mtl.data.newest import FEATURES
 from tests import builders
 from tests.serving.conftest import Start
 from tests.serving.store.conftest import publish, served
-from tests.serving.test_operation import sample
-from tests.serving.world import Json, answered, problems_of, scores_of
+from tests.serving.world import Json, answered, problems_of, sample, scores_of
 
 USERS = ("user", "city", "history_item", "history_author", "age")
 ITEMS = ("video", "author", "tags", "duration", "quality")
