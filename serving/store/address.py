@@ -52,7 +52,8 @@ def read_address(text: str) -> Address:
     if text.startswith(PARQUET) and (place := text.removeprefix(PARQUET)):
         return ParquetAddress(locate(place))
     if not text.startswith(REDIS):
-        raise ConfigError([f"{text.partition('@')[0]!r} is no feature store; expected {FORMS}"])
+        shown = f"{text.partition('://')[0]}://..." if "@" in text else text  # there may be a password in it
+        raise ConfigError([f"{shown!r:.80} is no feature store; expected {FORMS}"])
     parts = urlsplit(text)
     options = parse_qs(parts.query)
     name = options.pop("name", [DEFAULT_NAME])[-1]

@@ -60,8 +60,8 @@ def made(file: Location, key: str, names: list[str], encoder: Encoder, as_of_ms:
     if key not in found or len(found) == 1:
         wanted = f"the key {key!r} and some of {', '.join(names[1:])}"
         raise ConfigError([f"{file}: needs columns: {wanted}; it has {', '.join(table.column_names)}"])
-    rows = last_rows(table.select(found), key)
     try:
+        rows = last_rows(table.select(found), key)
         plain = pa.table({name: _plain(single_array(rows[name]), name) for name in found})
         for start in range(0, plain.num_rows, CHECK_ROWS):
             _check(plain.slice(start, CHECK_ROWS), start, encoder)
