@@ -56,14 +56,18 @@ class TaskInterests(nn.Module):
     def forward(self, features: Features) -> Tensor:
         """Return ``r_BTSD``; a row without events of a behaviour gives zeros."""
         packing = Packing.of(features, self.max_events)
+        r_JTD = self._fitting(self.encoded(features, packing), features.fields_BX, packing)
+        return r_JTD.view(len(self.queries), features.fields_BX.shape[0], *r_JTD.shape[1:]).permute(1, 2, 0, 3)
+
+    def encoded(self, features: Features, packing: Packing) -> Tensor:
+        """Return the events ``h_NTD`` as every task sees them, whatever the candidate."""
         events = zip(self.projections, packing.events(features), strict=True)
         h_ND = torch.cat([project(e_nD) for project, e_nD in events])
         h_NTD = (h_ND + self.position_LD.index_select(0, packing.position_N)).unsqueeze(1)  # T is 1 up to a norm
         behaviour_N = packing.history_N // features.fields_BX.shape[0]
         for block, norms_42STD in zip(self.blocks, self.hyper(), strict=True):
             h_NTD = block(h_NTD, norms_42STD.index_select(2, behaviour_N), packing)
-        r_JTD = self._fitting(h_NTD, features.fields_BX, packing)
-        return r_JTD.view(len(self.queries), features.fields_BX.shape[0], *r_JTD.shape[1:]).permute(1, 2, 0, 3)
+        return h_NTD
 
     def _fitting(self, h_NTD: Tensor, fields_BX: Tensor, packing: Packing) -> Tensor:
         """Return ``r_JTD``, each history's events summed by a softmax over their fit to the candidate."""

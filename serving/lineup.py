@@ -8,9 +8,9 @@ import msgspec
 from serving.errors import NotReady, RequestError
 from serving.inputs import USER_ID
 from serving.loading import Served
-from serving.schemas import Models, Readiness
 from serving.settings import Settings
 from serving.slot import Slot
+from serving.states import Models, Readiness
 from serving.traffic import Traffic, is_challenged
 
 

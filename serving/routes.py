@@ -9,8 +9,9 @@ from pydantic import WrapValidator
 
 from serving.bodies import UnparsedRoute
 from serving.errors import Problems
-from serving.schemas import Health, Models, RankRequest, Readiness, ScoreAnswer, ScoreRequest
+from serving.schemas import RankRequest, ScoreAnswer, ScoreRequest
 from serving.service import Service
+from serving.states import Health, Models, Readiness
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problems, "description": "Something is wrong with the request; `loc` says where."},

@@ -1,6 +1,6 @@
 """Bodies of requests and answers."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
@@ -78,10 +78,6 @@ class RankRequest(ScoreRequest):
 
     top_k: Annotated[int, Field(ge=1, strict=True)] | None = None
     """Number of candidates to return, the best ones; all where it is not given."""
-
-
-Status = Literal["loading", "ready", "refused", "waiting"]
-"""Of a model: ``waiting`` for a registry that cannot be reached, or does not have it yet."""
 
 
 class AnswerPart(BaseModel):
@@ -167,46 +163,3 @@ class ModelDescription(AnswerPart):
     inputs: dict[str, list[Input]]
     """Raw values by part of the request: ``user``, ``context`` and ``candidates``."""
     fusions: Fusions
-
-
-class Refusal(AnswerPart):
-    """A version that was not let in."""
-
-    version: str | None
-    reason: str
-
-
-class ModelState(AnswerPart):
-    """How it stands with the model of one address."""
-
-    role: Role
-    uri: str
-    status: Status
-    """``ready`` when it answers."""
-    reason: str
-    """What is being waited for, or why there is no model."""
-    model: ModelName | None = None
-    stale: bool = False
-    """Whether the registry could not be asked lately, so that there may be a newer version."""
-    refused: Refusal | None = None
-    """A newer version that failed its checks; it is not tried again until the alias moves."""
-
-
-class Models(AnswerPart):
-    """What can answer now, and how it stands with every address."""
-
-    models: list[ModelDescription]
-    states: list[ModelState]
-
-
-class Readiness(ModelState):
-    """Whether requests can be answered: the state of the champion."""
-
-    others: list[ModelState]
-    """The challenger and the pinned models; requests that do not ask for them do not need them."""
-
-
-class Health(AnswerPart):
-    """The process is alive."""
-
-    status: str = "ok"

@@ -28,7 +28,7 @@ class Shared:
     def join(self) -> "Shared":
         """Let the process's metrics live here; before the first of them is made."""
         os.environ[DIRECTORY] = str(self.directory)
-        values.ValueClass = values.MultiProcessValue(lambda: self.number)
+        values.ValueClass = values.MultiProcessValue(lambda: self.number)  # type: ignore[no-untyped-call]
         return self
 
     def file(self, name: str) -> Path:
@@ -41,8 +41,8 @@ class Shared:
 
     def collect_into(self, registry: CollectorRegistry) -> None:
         """Let a registry give the sums over all processes."""
-        MultiProcessCollector(registry, path=str(self.directory))
+        MultiProcessCollector(registry, path=str(self.directory))  # type: ignore[no-untyped-call]
 
     def forget(self, number: int) -> None:
         """Leave out what a dead process said of its present; what it had counted stays."""
-        mark_process_dead(number, path=str(self.directory))
+        mark_process_dead(number, path=str(self.directory))  # type: ignore[no-untyped-call]

@@ -6,8 +6,8 @@ import time
 from recsys_mtl.registry import BundlePlace
 from serving.errors import NotReady
 from serving.loading import Served
-from serving.schemas import ModelState, Refusal, Status
 from serving.settings import Role
+from serving.states import ModelState, Refusal, Status
 
 log = logging.getLogger(__name__)
 

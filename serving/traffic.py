@@ -47,8 +47,8 @@ class Switch:
         self.has_challenger = settings.challenger is not None
         addresses = hashlib.sha256(json.dumps([settings.tracking_uri, settings.models]).encode()).hexdigest()[:32]
         self.file = settings.cache_dir / "traffic" / f"{addresses}.json"
-        self.traffic, self.seen, self.due = self.settings, None, 0.0
-        self.seen: tuple[int, int] | None
+        self.traffic, self.due = self.settings, 0.0
+        self.seen: tuple[int, int] | None = None
 
     def now(self) -> Traffic:
         """Return the traffic of this moment."""

@@ -35,7 +35,7 @@ class Lifeline:
         threading.Thread(target=self._wait, name="lifeline", daemon=True).start()
 
     def _wait(self) -> None:
-        while sys.stdin.buffer.raw.read(4096):  # type: ignore[attr-defined]
+        while os.read(sys.stdin.fileno(), 4096):  # not by its buffer, whose lock an interpreter that ends would want
             pass
         self.is_cut = True
         if self.server is None:

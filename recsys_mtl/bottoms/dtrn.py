@@ -63,21 +63,24 @@ class DTRN(Bottom):
 
     def forward(self, features: Features) -> Tensor:
         """Return ``x_BGR``."""
-        x_BGR = self._inputs(features)
+        return self.represent(features, self._histories(features))
+
+    def represent(self, features: Features, histories: list[Tensor]) -> Tensor:
+        """Return ``x_BGR`` of fields, numbers, and what was made of the histories: parts (B, 1 or T, ·)."""
+        parts = [features.fields_BX.unsqueeze(1), *histories]
+        parts = [*(self.dropout(part_BGR) for part_BGR in parts), features.dense_BC.unsqueeze(1)]
+        num_inputs = max(part_BGR.shape[1] for part_BGR in parts)
+        x_BGR = torch.cat([part_BGR.expand(-1, num_inputs, -1) for part_BGR in parts], dim=2)
         if self.refinement is not None:
             x_BGR = self.refinement(x_BGR)
         return self.mlp(x_BGR.flatten(0, 1)).view(*x_BGR.shape[:2], self.out_dim)
 
-    def _inputs(self, features: Features) -> Tensor:
-        """Put fields, interests and numbers side by side."""
-        parts = [self.dropout(features.fields_BX.unsqueeze(1))]
+    def _histories(self, features: Features) -> list[Tensor]:
         if self.interests is not None:
-            parts.append(self.dropout(self.interests(features).flatten(2)))
-        elif self.encoder is not None:
-            parts += [self.dropout(pooled_BD.unsqueeze(1)) for pooled_BD in self.encoder(features)]
-        parts.append(features.dense_BC.unsqueeze(1))
-        num_inputs = max(part_BGR.shape[1] for part_BGR in parts)
-        return torch.cat([part_BGR.expand(-1, num_inputs, -1) for part_BGR in parts], dim=2)
+            return [self.interests(features).flatten(2)]
+        if self.encoder is not None:
+            return [pooled_BD.unsqueeze(1) for pooled_BD in self.encoder(features)]
+        return []
 
 
 class Refinement(nn.Module):

@@ -6,11 +6,13 @@ from copy import deepcopy
 import torch
 from torch import Tensor
 
+from recsys_mtl.bottoms.dtrn import DTRN
 from recsys_mtl.bottoms.shared import SharedBottom
 from recsys_mtl.bundle import Bundle
 from recsys_mtl.calibration import Calibration, predictions
 from recsys_mtl.data.spec import Spec
 from recsys_mtl.embeddings import Embeddings
+from recsys_mtl.inference.dtrn import DTRNInference
 from recsys_mtl.inference.encoded import Encoded
 from recsys_mtl.inference.inputs import Embedded, Inputs
 from recsys_mtl.inference.shared import SharedInference
@@ -43,8 +45,11 @@ class Engine:
 
 def logits_of(ranker: Ranker, inputs: Inputs) -> Callable[[Embedded], Tensor]:
     """Choose how the dense part is computed: split by the bottom's kind, or as in training with repeated inputs."""
-    if isinstance(ranker.bottom, SharedBottom) and not inputs.items.sequences:
+    bottom, of_request = ranker.bottom, not inputs.items.sequences
+    if isinstance(bottom, SharedBottom) and of_request:
         return SharedInference(deepcopy(ranker), inputs)
+    if isinstance(bottom, DTRN) and bottom.interests is not None and of_request:
+        return DTRNInference(ranker, inputs)
     return lambda embedded: ranker(inputs.features(embedded))
 
 

@@ -73,6 +73,16 @@ class Inputs:
             yield sequence.name, (padded(e_ND, length_B), length_B)
 
 
+def one_row(features: Features) -> Features:
+    """Take the first row, whose histories are those of the whole request."""
+    return Features(
+        fields_BX=features.fields_BX[:1],
+        dense_BC=features.dense_BC[:1],
+        sequences=tuple(e_BLD[:1] for e_BLD in features.sequences),
+        lengths=tuple(length_B[:1] for length_B in features.lengths),
+    )
+
+
 def padded(e_ND: Tensor, length_B: Tensor) -> Tensor:
     """Lay events of all rows out as (B, L, D); L is at least 1, with zeros where there is no event."""
     present_BL = torch.arange(max(int(length_B.max()), 1)) < length_B.unsqueeze(1)

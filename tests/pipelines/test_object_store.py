@@ -90,7 +90,8 @@ def test_a_bundle_is_served_from_an_object_store(store: ObjectStore, uri: str, t
     for file in (path for path in (tmp_path / "bundle").rglob("*") if path.is_file()):
         (locate(store.address) / "ranker" / str(file.relative_to(tmp_path / "bundle"))).upload(file)
     settings = Settings(model=f"{store.address}/ranker", tracking_uri=uri, cache_dir=tmp_path / "cache")
-    loaded = load(settings)
+    fetched = fetch(settings.model, uri, into=settings.cache_dir)
+    loaded = load(fetched.path, fetched.place)
     assert loaded.name.name == "ranker"
     assert loaded.bundle.golden == Bundle.load(tmp_path / "bundle").golden
     (locate(store.address) / "ranker" / "MODEL_CARD.md").write_text("# Changed\n")

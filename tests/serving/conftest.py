@@ -8,10 +8,12 @@ import torch
 from fastapi.testclient import TestClient
 
 from recsys_mtl.bundle import Bundle
+from recsys_mtl.tracking import store
 from serving.app import create_app
 from serving.loading import Load, load
 from serving.settings import Settings
 from tests import builders
+from tests.serving.registered import Shop
 from tests.serving.world import until_settled
 
 Start = Callable[..., AbstractContextManager[TestClient]]
@@ -56,3 +58,21 @@ def start(bundle_path: Path) -> Start:
 def client(start: Start) -> Iterator[TestClient]:
     with start() as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Shop:
+    folder = tmp_path_factory.mktemp("shop")
+    shop = Shop(f"sqlite:///{folder}/mlflow.db", data)
+    assert [shop.add_trained(folder / "one", 4), shop.add_trained(folder / "two", 5)] == [1, 2]
+    assert shop.add_broken(folder / "broken", 6) == 3
+    return shop
+
+
+@pytest.fixture
+def at_first(shop: Shop) -> Iterator[Shop]:
+    shop.point(1)
+    yield shop
+    database = store.sqlite_path(shop.uri)
+    if (away := database.with_suffix(".away")).exists():
+        away.rename(database)

@@ -1,12 +1,22 @@
 """A registry with bundles in it, for services that follow it."""
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
 
 from recsys_mtl import registry
 from recsys_mtl.registry import RegistryConfig
 from recsys_mtl.tracking import Run, TrackingConfig
+from serving.app import create_app
+from serving.loading import Load, load
+from serving.settings import Settings
 from tests import builders
+from tests.serving.world import Json
 
 CHAMPION = "models:/shop@champion"
 
@@ -40,3 +50,29 @@ class Shop:
     def point(self, version: int, alias: str = "champion") -> None:
         """Move an alias."""
         registry.set_alias(self.uri, "shop", alias=alias, version=version)
+
+
+@contextmanager
+def following_service(shop: Shop, cache: Path, load: Load = load, **settings: Any) -> Iterator[TestClient]:
+    chosen = Settings(model=CHAMPION, tracking_uri=shop.uri, cache_dir=cache, poll_seconds=0.05, **settings)
+    app = create_app(chosen, load)
+    with TestClient(app) as client:
+        assert app.state.service.follower.settled.wait(60)
+        yield client
+
+
+def state(client: TestClient) -> Json:
+    found: Json = client.get("/v1/models").json()["states"][0]
+    return found
+
+
+def until_state(client: TestClient, is_reached: Callable[[Json], bool]) -> Json:
+    deadline = time.monotonic() + 60
+    while not is_reached(now := state(client)):
+        assert time.monotonic() < deadline, now
+        time.sleep(0.02)
+    return now
+
+
+def is_version(version: str) -> Callable[[Json], bool]:
+    return lambda now: now["model"] is not None and now["model"]["version"] == version

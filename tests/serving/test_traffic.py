@@ -28,7 +28,7 @@ def settings(rival_path: Path, bundle_path: Path, tmp_path: Path) -> Settings:
     return Settings(model=str(bundle_path), challenger=str(rival_path), cache_dir=tmp_path)
 
 
-def role_of(client: TestClient, user: dict[str, object]) -> str:
+def role_of(client: TestClient, user: dict[str, int]) -> str:
     body = {"user": user, "candidates": [{"item_id": 1}]}
     return str(answered(client, "/v1/rank", body)["model"]["role"])
 
@@ -90,8 +90,8 @@ def test_there_is_no_traffic_for_a_challenger_that_is_not_there(start: Start, tm
         response = client.put("/v1/traffic", json=body)
         assert response.status_code == 422
         assert "RECSYS_MTL_CHALLENGER" in response.json()["detail"][0]["msg"]
-        body = {"user": {}, "candidates": [{"item_id": 1}], "model": "challenger"}
-        ((place, message),) = problems_of(client, body)
+        asked = {"user": {}, "candidates": [{"item_id": 1}], "model": "challenger"}
+        ((place, message),) = problems_of(client, asked)
         assert place == "model"
         assert "the service has champion, untrained/sha-" in message
     assert list(tmp_path.iterdir()) == []

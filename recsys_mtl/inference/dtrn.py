@@ -1,0 +1,39 @@
+"""DTRN: a request's histories are encoded once for every task; only their fit to each candidate is left."""
+
+import torch
+from torch import Tensor
+
+from recsys_mtl.bottoms.dtrn import DTRN
+from recsys_mtl.features import Features
+from recsys_mtl.histories import Packing
+from recsys_mtl.inference.inputs import Embedded, Inputs, one_row
+from recsys_mtl.interests import TaskInterests
+from recsys_mtl.model import Ranker
+
+
+class DTRNInference:
+    """Logits of a request's candidates."""
+
+    def __init__(self, ranker: Ranker, inputs: Inputs) -> None:
+        bottom = ranker.bottom
+        assert isinstance(bottom, DTRN)
+        assert bottom.interests is not None
+        self.inputs, self.ranker, self.bottom, self.interests = inputs, ranker, bottom, bottom.interests
+
+    def __call__(self, embedded: Embedded) -> Tensor:
+        """Return ``logits_BT``."""
+        features = self.inputs.features(embedded)
+        x_BGR = self.bottom.represent(features, [fitting(self.interests, features, one_row(features))])
+        return self.ranker.heads(self.ranker.experts(x_BGR))
+
+
+def fitting(interests: TaskInterests, features: Features, head: Features) -> Tensor:
+    """Return every task's interests (B, T, S·D) in the candidates of ``features``; ``head`` has the histories once."""
+    packing = Packing.of(head, interests.max_events)
+    h_NTD = interests.encoded(head, packing)
+    parts = []
+    for query, h_nTD in zip(interests.queries, torch.split(h_NTD, list(packing.per_sequence)), strict=True):
+        q_BD, h_TnD = query(features.fields_BX), h_nTD.transpose(0, 1)
+        weight_TBn = (q_BD @ h_TnD.transpose(1, 2)).softmax(2)  # of no event at all: the sum below is zero
+        parts.append(weight_TBn @ h_TnD)
+    return torch.cat(parts, dim=2).transpose(0, 1)
