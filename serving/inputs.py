@@ -108,7 +108,7 @@ class Inputs:
         Raises:
             RequestError: a value of a type that its feature does not take.
         """
-        rows = [self._cells(c.model_extra or {}, c.item_id) for c in request.candidates]
+        rows = [self.cells(c.model_extra or {}, c.item_id) for c in request.candidates]
         given = set().union(*rows)
         columns = {
             name: column([cells.get(name) for cells in rows], types, in_candidates(name))
@@ -137,7 +137,8 @@ class Inputs:
             columns[str(key)] = candidates[ITEM_ID]
         return table(columns, rows=candidates.num_rows)
 
-    def _cells(self, extra: Mapping[str, Any], item_id: int | str) -> Mapping[str, Any]:
+    def cells(self, extra: Mapping[str, Any], item_id: int | str) -> Mapping[str, Any]:
+        """Return a candidate's cells by raw column."""
         if ITEM_ID in self.candidate.columns:
             return {**extra, ITEM_ID: item_id}
         return self.candidate.values(extra, item_id)

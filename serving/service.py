@@ -16,6 +16,8 @@ from serving.scorer import Scores
 from serving.settings import Settings
 from serving.shadow import Shadow
 from serving.shared import Shared
+from serving.store.base import LookUp
+from serving.store.desk import open_desk
 from serving.traffic import Switch
 
 
@@ -30,6 +32,7 @@ class Service:
         self.shadow = Shadow(self.metrics, settings.shadow_queue)
         self.follower = Follower(self.lineup, settings, self.metrics, load)
         self.turns = CapacityLimiter(settings.scoring_threads)
+        self.store = open_desk(settings, self.metrics.registry)
         self.is_started = False
 
     def start(self) -> None:
@@ -54,17 +57,19 @@ class Service:
             RequestValidationError: the body does not have the shape of a request of this kind.
             RequestError: the request asks for what the model does not have or cannot read.
         """
-        return await to_thread.run_sync(partial(self._answer, body, request_id, arrow=arrow), limiter=self.turns)
+        run = partial(to_thread.run_sync, limiter=self.turns)
+        answer = partial(self._answer, body, request_id, arrow)
+        return await (run(answer, None) if self.store is None else self.store.serve(answer, run))
 
-    def _answer(self, body: Body, request_id: str, *, arrow: bool) -> bytes:
+    def _answer(self, body: Body, request_id: str, arrow: bool, look_up: LookUp | None) -> bytes:
         traffic = self.switch.now()
         served = self.lineup.choose(body.head, request_id, traffic)
-        question = served.scorer.reader.read(body, self.settings.max_candidates)
+        question = served.scorer.reader.read(body, self.settings.max_candidates, look_up)
         scores = served.scorer.score(question)
         self.metrics.scored(scores, served.scorer)
         self.metrics.answered_by(served)
         if traffic.shadow:
-            self._shadow(body, served, scores)
+            self._shadow(body, served, scores, look_up)
         head = {
             "request_id": request_id,
             "model": {"name": served.name.name, "version": served.name.version, "role": served.role},
@@ -72,7 +77,7 @@ class Service:
         }
         return write_answer(head, scores, served.scorer.bundle.tasks, ranked=body.kind is RankRequest, arrow=arrow)
 
-    def _shadow(self, body: Body, served: Served, scores: Scores) -> None:
+    def _shadow(self, body: Body, served: Served, scores: Scores, look_up: LookUp | None) -> None:
         challenger = self.lineup.challenger.served if self.lineup.challenger else None
         if challenger is not None and served.role == "champion":
-            self.shadow.offer((body, served, scores.scores_BT, challenger))
+            self.shadow.offer((body, served, scores.scores_BT, challenger, look_up))

@@ -94,7 +94,7 @@ def test_requests_in_order_take_the_fast_way(reader: Reader, bundle: Bundle, mon
 @pytest.mark.parametrize("value", ["18", True, 2**63, 1.5])
 def test_what_is_unusual_takes_the_careful_way(reader: Reader, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(Reader, "carefully", lambda _, request: seen.append(request))
+    monkeypatch.setattr(Reader, "carefully", lambda _, request, *__: seen.append(request))
     place = {"18": "age", 1.5: "city"}.get(value, "user_id")
     read(reader, orjson.dumps({"user": {place: value}, "candidates": [{"item_id": 1}]}))
     assert seen[0].user == {place: value}
