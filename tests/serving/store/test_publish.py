@@ -34,7 +34,7 @@ def contents(address: str, redis: RedisServer) -> dict[str, str]:
         place = Path(address.removeprefix("parquet:"))
         files = {path.name: path.read_bytes() for path in place.iterdir()} if place.exists() else {}
         return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    return {key.decode(): hashlib.sha256(redis.client.dump(key)).hexdigest() for key in redis.client.scan_iter()}
+    return {key.decode(): hashlib.sha256(redis.client.dump(key) or b"").hexdigest() for key in redis.client.scan_iter()}
 
 
 def test_the_command_says_what_it_publishes(data: Path, address: str) -> None:
