@@ -1,5 +1,7 @@
 """The service: what the endpoints of one app share."""
 
+import sys
+
 import orjson
 import torch
 from anyio import CapacityLimiter, to_thread
@@ -15,6 +17,10 @@ from serving.settings import Settings
 from serving.shadow import Shadow
 from serving.shared import Shared
 from serving.traffic import Switch
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread that loads a model may keep the interpreter from one that answers: a request asks for it back after
+every operation of torch, so Python's own 5 ms would add up."""
 
 
 class Service:
@@ -36,6 +42,7 @@ class Service:
             return
         self.is_started = True
         torch.set_num_threads(self.settings.intra_op_threads)
+        sys.setswitchinterval(SWITCH_SECONDS)
         self.shadow.start()
         self.follower.start()
 
