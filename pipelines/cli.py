@@ -218,6 +218,31 @@ def promote_command(
         raise typer.Exit(1)
 
 
+@app.command("publish-features")
+@user_errors
+def publish_features_command(
+    data: Annotated[
+        str, typer.Option(help="Prepared data set: its schema, and the newest values of its training split.")
+    ],
+    to: Annotated[str, typer.Option(help="parquet:DIRECTORY, parquet:s3://..., or redis://HOST:PORT/DB.")],
+    users: Annotated[str | None, typer.Option(help="Parquet file with users instead of the data set's.")] = None,
+    items: Annotated[str | None, typer.Option(help="Parquet file with items instead of the data set's.")] = None,
+    as_of: Annotated[
+        datetime | None, typer.Option(help="When the values were read, in UTC; events after that stay. Default: now.")
+    ] = None,
+    update: Annotated[bool, typer.Option("--update", help="Leave the rows of all other keys as they are.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check, write nothing.")] = False,
+) -> None:
+    """Put the features of users and items into a store, so that ranking requests can do with ids alone.
+
+    Example: recsys-mtl publish-features --data data/demo --to parquet:data/demo-features
+    """
+    from serving.store.publish import PublishConfig, run
+
+    files = {"users": users, "items": items}
+    run(PublishConfig(data=data, to=to, **files, as_of=as_of, update=update, dry_run=dry_run), console)
+
+
 @app.command("serve")
 @user_errors
 def serve_command(

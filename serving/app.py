@@ -12,6 +12,7 @@ from serving.loading import Load, load
 from serving.middleware import Observe
 from serving.service import Service
 from serving.settings import Settings
+from serving.store import routes as store_routes
 
 DESCRIPTION = "Ranks candidates by several objectives at once. `GET /v1/models` lists what a request may carry."
 
@@ -29,6 +30,8 @@ def app_of(service: Service) -> FastAPI:
         service.start()
         yield
         service.stop()
+        if service.store is not None:
+            await service.store.close()
 
     app = FastAPI(title="recsys-mtl", description=DESCRIPTION, lifespan=lifespan)
     app.state.service = service
@@ -39,4 +42,5 @@ def app_of(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, errors.on_http_exception)
     app.include_router(routes.router)
     app.include_router(admin.router)
+    app.include_router(store_routes.router)
     return app

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from recsys_mtl.config import ConfigError, describe
 from recsys_mtl.storage.stores import is_address
 from recsys_mtl.tracking import TrackingConfig
+from serving.store.address import read_address
 
 PREFIX = "RECSYS_MTL_"
 REMOTE = ("models:", "runs:")
@@ -56,12 +57,23 @@ class Settings(BaseSettings):
     """Address to listen on; ``0.0.0.0`` for every network interface."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """Port to listen on; 0 takes any free one."""
+    store: Annotated[str, Field(min_length=1)] | None = None
+    """Feature store that completes requests: ``parquet:DIRECTORY`` or ``redis://HOST:PORT/DB``; none if not given."""
+    store_timeout_ms: Annotated[float, Field(gt=0, le=60_000)] = 20.0
+    """How long a request waits for the store; then it goes on without."""
     max_candidates: PositiveInt = 5000
     """Largest number of candidates of one request."""
     intra_op_threads: PositiveInt = 1
     """Threads that one request's matrix products are spread over. One gives the most requests per second."""
     scoring_threads: PositiveInt = 1
     """Requests that are scored at the same time; the others wait their turn."""
+
+    @field_validator("store")
+    @classmethod
+    def _is_a_store(cls, address: str | None) -> str | None:
+        if address is not None:
+            read_address(address)
+        return address
 
     @field_validator("pinned", mode="before")
     @classmethod

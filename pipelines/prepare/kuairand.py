@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from pipelines.prepare.kuairand_counters import counters
+from pipelines.prepare.kuairand_counters import CROSSES, counters
 from pipelines.prepare.kuairand_files import SourceFiles, find_files, read_logs, read_users, read_videos
 from pipelines.prepare.kuairand_history import BEHAVIOURS, Behaviours, HistoryLengths, arrow, behaviours
 from pipelines.prepare.kuairand_schema import kuairand_schema
@@ -44,7 +44,7 @@ def prepare(
     log = read_logs(files.logs)
     parts = split_filters(log, cuts)
     world = read_world(files, log, lengths or HistoryLengths())
-    return RawData(world.schema, {name: world.where(part) for name, part in parts.items()})
+    return RawData(world.schema, {name: world.where(part) for name, part in parts.items()}, CROSSES)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,10 @@ def counter_columns(entity: str) -> tuple[str, ...]:
     return (f"{entity}_impressions", f"{entity}_clicks_known", *lifts)
 
 
+CROSSES = frozenset(counter_columns("user_tag"))
+"""Counters of user and video together, which no row of a video can hold."""
+
+
 def counters(impressions: pl.DataFrame) -> pl.DataFrame:
     """Compute every counter of every impression from the impressions with a strictly smaller ``time_ms``.
 

@@ -7,6 +7,7 @@ import polars as pl
 
 from pipelines.prepare.days import RawDays
 from pipelines.prepare.kuairand import read_date, read_world
+from pipelines.prepare.kuairand_counters import CROSSES
 from pipelines.prepare.kuairand_files import find_files, read_logs
 from pipelines.prepare.kuairand_history import HistoryLengths
 from recsys_mtl.config import ConfigError
@@ -32,8 +33,8 @@ def prepare_days(
     world = read_world(files, log, lengths or HistoryLengths())
     day = pl.col("date")
     parts = {"train": day < before[-1], "valid": day == before[-1], "test": day == days[0]}
-    base = RawData(world.schema, {name: world.where(part) for name, part in parts.items()})
-    return RawDays(base, tuple(RawDay(world.schema, one, world.where(day == one)) for one in days))
+    base = RawData(world.schema, {name: world.where(part) for name, part in parts.items()}, CROSSES)
+    return RawDays(base, tuple(RawDay(world.schema, one, world.where(day == one), CROSSES) for one in days))
 
 
 def _dates(log: pl.DataFrame, first: date, last: date | None) -> tuple[list[date], list[date]]:

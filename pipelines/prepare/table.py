@@ -34,7 +34,7 @@ def prepare(schema_file: Path, sources: Sequence[str]) -> RawData:
     config = read_config(schema_file)
     plans, counts = plan_files(config, schema_file, sources)
     _refuse_empty(config, counts, plans)
-    return RawData(config.schema_only(), {split: _batches(plans, [split]) for split in SPLITS})
+    return RawData(config.schema_only(), {split: _batches(plans, [split]) for split in SPLITS}, config.crosses)
 
 
 def prepare_day(schema_file: Path, sources: Sequence[str], day: date) -> RawDay:
@@ -55,7 +55,7 @@ def prepare_day(schema_file: Path, sources: Sequence[str], day: date) -> RawDay:
     if not any(counts[split] for split in wanted):
         others = sum(counts[split] for split in SPLITS)
         raise ConfigError([f"--day: no row is of {day}; the files hold {others:,} rows of other days"])
-    return RawDay(config.schema_only(), day, _batches(plans, wanted))
+    return RawDay(config.schema_only(), day, _batches(plans, wanted), config.crosses)
 
 
 def read_config(schema_file: Path) -> TableConfig:

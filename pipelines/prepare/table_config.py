@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, NonNegativeInt, model_validator
 
 from recsys_mtl.config import Config
+from recsys_mtl.data.golden import columns_by_entity
 from recsys_mtl.data.raw import SPLITS
 from recsys_mtl.data.schema import Name, Raw, Schema, source_columns
 from recsys_mtl.tasks import BinaryTask
@@ -135,10 +136,13 @@ class TableConfig(Schema):
     """Only for text files; the defaults fit comma-separated files with a header line."""
     file_column: Name | None = None
     """Name of an additional column with the name of each row's file, for a split by file."""
+    crosses: frozenset[str] = frozenset()
+    """Columns of item features that depend on the user as well, such as how often this user saw this tag: a feature
+    store, which has one row for each item, leaves them out."""
 
     @model_validator(mode="after")
     def _labels_make_sense(self) -> Self:
-        if problems := [*_unread_rules(self), *_taken_names(self), *_leaks(self)]:
+        if problems := [*_unread_rules(self), *_taken_names(self), *_leaks(self), *_bad_crosses(self)]:
             raise ValueError("; ".join(problems))
         return self
 
@@ -155,6 +159,11 @@ def _unread_rules(config: TableConfig) -> list[str]:
 def _taken_names(config: TableConfig) -> list[str]:
     keys = {config.group: "group", config.item: "item", config.weight: "weight"}
     return [f"labels.{name}: is also the {keys[name]} column" for name in config.labels if name in keys]
+
+
+def _bad_crosses(config: TableConfig) -> list[str]:
+    unknown = config.crosses - {*columns_by_entity(config)["item"]}
+    return [f"crosses: no item feature reads column {name!r}" for name in sorted(unknown)]
 
 
 def _leaks(config: TableConfig) -> list[str]:

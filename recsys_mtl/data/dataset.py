@@ -1,6 +1,7 @@
 """A prepared data set, on disk or in an object store: written as a whole or not at all.
 
-    spec.yaml  vocab/  stats.json  golden.jsonl  golden.parquet  train/ valid/ test/ part-00000.parquet ...
+    spec.yaml  vocab/  stats.json  golden.jsonl  golden.parquet  features/ users.parquet items.parquet
+    train/ valid/ test/ part-00000.parquet ...
 
 Shards hold encoded columns. Rows of valid and test are ordered by group and no row group cuts a group, so that grouped
 metrics can be computed in a stream by workers that share nothing.
@@ -18,9 +19,10 @@ import pyarrow as pa
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.fit import fit
-from recsys_mtl.data.golden import GoldenSample
 from recsys_mtl.data.growth import Fitted
+from recsys_mtl.data.keepsakes import Keepsakes
 from recsys_mtl.data.labels import encode_targets
+from recsys_mtl.data.newest import FEATURES
 from recsys_mtl.data.raw import SPLITS, RawData, raw_columns
 from recsys_mtl.data.replacing import replacing
 from recsys_mtl.data.shard_writer import write_by_group, write_shuffled
@@ -34,7 +36,7 @@ SPEC = "spec.yaml"
 """The file that makes a directory a data set."""
 STATS = "stats.json"
 REQUIRED = frozenset({SPEC, STATS, *SPLITS})
-PARTS = REQUIRED | {"vocab", "golden.jsonl", "golden.parquet"}
+PARTS = REQUIRED | {"vocab", "golden.jsonl", "golden.parquet", FEATURES}
 
 Progress = Callable[[str, int], None]
 """Called with the split's name, or ``fit``, and the number of rows done since the last call; ``upload`` counts KiB."""
@@ -74,12 +76,12 @@ def write_splits(
         spec, vocabularies = fit(raw.schema, rows, base)
     encoder = Encoder(spec, vocabularies)
     encoder.save(directory)
-    golden = GoldenSample(spec)
+    keepsakes = Keepsakes(spec, raw.crosses)
     stats = {
-        split: _write_split(Rows(raw, split, progress, split), encoder, golden, directory, train_rows=rows.done)
+        split: _write_split(Rows(raw, split, progress, split), encoder, keepsakes, directory, train_rows=rows.done)
         for split in splits
     }
-    golden.save(directory)
+    keepsakes.save(directory)
     return spec, stats
 
 
@@ -142,13 +144,13 @@ class Rows:
 
 
 def _write_split(
-    rows: Rows, encoder: Encoder, golden: GoldenSample, out: Path, *, train_rows: int
+    rows: Rows, encoder: Encoder, keepsakes: Keepsakes, out: Path, *, train_rows: int
 ) -> dict[str, object]:
     """Encode and write one split; return its statistics."""
     stats = SplitStats(encoder.spec)
     directory = out / rows.split
     directory.mkdir()
-    encoded = _encoded(rows, encoder, golden, stats)
+    encoded = _encoded(rows, encoder, keepsakes, stats)
     with rows.located():
         if rows.split == "train":
             write_shuffled(encoded, directory, rows=train_rows)
@@ -157,10 +159,9 @@ def _write_split(
     return stats.as_dict()
 
 
-def _encoded(rows: Rows, encoder: Encoder, golden: GoldenSample, stats: SplitStats) -> Iterator[pa.Table]:
+def _encoded(rows: Rows, encoder: Encoder, keepsakes: Keepsakes, stats: SplitStats) -> Iterator[pa.Table]:
     for table in rows:
         encoded = encode_targets(encoder.spec, table, encoder.encode(table))
         stats.update(table, encoded)
-        if rows.split == "test":
-            golden.offer(table, encoded)
+        keepsakes.offer(rows.split, table, encoded)
         yield encoded

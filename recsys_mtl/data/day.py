@@ -31,6 +31,8 @@ class RawDay:
     schema: Schema
     day: date
     rows: Callable[[], Iterator[pa.Table]]
+    crosses: frozenset[str] = frozenset()
+    """As those of `RawData`."""
 
 
 def write_day(raw: RawDay, out: Place, *, base: Fitted, progress: Progress = lambda *_: None) -> Spec:
@@ -44,7 +46,7 @@ def write_day(raw: RawDay, out: Place, *, base: Fitted, progress: Progress = lam
     place = locate(out)
     refuse_foreign(place)
     with replaced(place, progress) as directory:
-        splits = RawData(raw.schema, dict.fromkeys(SPLITS, raw.rows))
+        splits = RawData(raw.schema, dict.fromkeys(SPLITS, raw.rows), raw.crosses)
         spec, stats = write_splits(splits, directory, ("train", "test"), base=base, progress=progress)
         _link(directory / "test", directory / "valid")
         counts = {split: stats.get(split, stats["test"]) for split in SPLITS}

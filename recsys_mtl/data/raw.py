@@ -21,6 +21,8 @@ class RawData:
 
     schema: Schema
     splits: Mapping[str, Callable[[], Iterator[pa.Table]]]
+    crosses: frozenset[str] = frozenset()
+    """Columns of item features that depend on the user as well, which no row of an item can hold."""
 
 
 def raw_columns(schema: Schema) -> tuple[str, ...]:

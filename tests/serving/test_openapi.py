@@ -19,7 +19,7 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 Operations = dict[tuple[str, str], Any]
 
 ROUTES = {("POST", "/v1/rank"), ("POST", "/v1/score"), ("GET", "/v1/models")}
-ROUTES |= {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics")}
+ROUTES |= {("POST", "/v1/events"), ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics")}
 ROUTES |= {("GET", "/v1/traffic"), ("PUT", "/v1/traffic")}
 
 
@@ -36,7 +36,7 @@ def test_every_route_is_tried(operations: Operations) -> None:
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-@pytest.mark.parametrize("path", ["/v1/rank", "/v1/score"])
+@pytest.mark.parametrize("path", ["/v1/rank", "/v1/score", "/v1/events"])
 def test_whatever_is_posted_the_answer_is_as_described(operations: Operations, path: str, mode: GenerationMode) -> None:
     @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(operations["POST", path].as_strategy(generation_mode=mode))

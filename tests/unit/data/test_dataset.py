@@ -31,7 +31,7 @@ def test_every_row_of_every_split_is_there_encoded(split: str, data: Path) -> No
 
 
 def test_the_directory_has_the_documented_parts(data: Path) -> None:
-    parts = ["golden.jsonl", "golden.parquet", "spec.yaml", "stats.json", "test", "train", "valid", "vocab"]
+    parts = ["features", "golden.jsonl", "golden.parquet", "spec.yaml", "stats.json", "test", "train", "valid", "vocab"]
     assert names(data) == parts
     assert names(data / "vocab") == [f"{table}.parquet" for table in ("author", "city", "hour", "item", "user")]
 
