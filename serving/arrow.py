@@ -88,7 +88,9 @@ def write_stream(head: dict[str, Any], columns: dict[str, Any]) -> bytes:
 
 def unreadable(reason: str) -> RequestValidationError:
     """Say what is wrong with a stream as a whole."""
-    return RequestValidationError([{"type": "arrow_invalid", "loc": ("body",), "msg": f"not an Arrow stream: {reason}"}])
+    return RequestValidationError(
+        [{"type": "arrow_invalid", "loc": ("body",), "msg": f"not an Arrow stream: {reason}"}]
+    )
 
 
 def is_compressed(message: pa.Message) -> bool:

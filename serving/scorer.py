@@ -18,6 +18,7 @@ from serving.fast import FastReader
 from serving.inputs import ITEM_ID, Inputs, Place, PlaceOf, place_in_candidates, placed
 from serving.schemas import FormulaName, ScoreRequest
 from serving.store.base import LookUp
+from serving.store.cells import Cells
 from serving.store.completion import Completion
 
 
@@ -92,7 +93,18 @@ class Scorer:
             return self.careful(read_carefully(body, kind), look_up)
         of_head, columns = self.fast.head(request), self.fast.candidates(request)
         if look_up is not None and self.completion.is_needed(of_head, columns):
-            return self.careful(read_carefully(body, kind), look_up)
+            filled = self._filled(request, of_head, columns, look_up)
+            return self.careful(read_carefully(body, kind), look_up) if filled is None else filled
+        return self._question(request, of_head, columns)
+
+    def _filled(self, request: Any, of_head: Cells, columns: Cells, look_up: LookUp) -> Question | None:
+        filled = self.completion.fill_cells(of_head, columns, look_up)
+        try:
+            return None if filled is None else self._question(request, *filled)
+        except RequestError:  # by the request or by what is stored: the careful way finds out
+            return None
+
+    def _question(self, request: Any, of_head: Cells, columns: Cells) -> Question:
         item_ids = list(columns[ITEM_ID])
         with placed(self._place_in_head):
             head = self.of_head.encode(of_head, 1)
