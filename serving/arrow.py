@@ -1,7 +1,7 @@
-"""Requests and answers as Arrow IPC streams: for candidates by the thousand, whose JSON would cost more than their scores.
+"""Requests and answers as Arrow IPC streams: for candidates by the thousand, whose JSON costs more than their scores.
 
-A request is one table with a row for each candidate, its column ``item_id`` and the raw values of item features. All else
-that a request has (``user``, ``context``, ``fusion``, ...) stands as JSON in the schema's metadata, under ``request``.
+A request is one table with a row for each candidate, its column ``item_id`` and the raw values of item features. All
+else that a request has (``user``, ``context``, ``fusion``, ...) is JSON in the schema's metadata, under ``request``.
 """
 
 import struct
@@ -88,16 +88,15 @@ def write_stream(head: dict[str, Any], columns: dict[str, Any]) -> bytes:
 
 def unreadable(reason: str) -> RequestValidationError:
     """Say what is wrong with a stream as a whole."""
-    return RequestValidationError(
-        [{"type": "arrow_invalid", "loc": ("body",), "msg": f"not an Arrow stream: {reason}"}]
-    )
+    message = f"not an Arrow stream: {reason}"
+    return RequestValidationError([{"type": "arrow_invalid", "loc": ("body",), "msg": message}])
 
 
 def is_compressed(message: pa.Message) -> bool:
     """Tell whether a record batch says that its buffers are compressed: a few bytes could then unpack to gigabytes.
 
     Read from the message's flatbuffer (Message.fbs of Arrow's format), since pyarrow does not tell before it unpacks:
-    field 2 of a message is its header, field 3 of a record batch its compression; of a dictionary, field 1 is its batch.
+    field 2 of a message is its header, field 3 of a record batch its compression, field 1 of a dictionary its batch.
     """
     if message.type not in {"record batch", "dictionary"}:
         return False

@@ -1,6 +1,7 @@
 """The careful way to read requests: every problem of the shape is found and said with its place."""
 
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import orjson
 from fastapi.exceptions import RequestValidationError
@@ -17,8 +18,18 @@ def read_carefully(body: bytes, kind: type[Kind]) -> Kind:
     Raises:
         RequestValidationError: it is not JSON, or does not have the shape of a request.
     """
+    return validated(body, kind, {})
+
+
+def validated(body: bytes, kind: type[Kind], more: Mapping[str, Any]) -> Kind:
+    """Parse JSON as a request whose other fields are ``more``.
+
+    Raises:
+        RequestValidationError: it is not JSON, or does not have the shape of a request.
+    """
     try:
-        return kind.model_validate(orjson.loads(body))
+        tree = orjson.loads(body)
+        return kind.model_validate({**tree, **more} if more and isinstance(tree, dict) else tree)
     except orjson.JSONDecodeError as error:
         found = {"type": "json_invalid", "loc": ("body", error.pos), "ctx": {"error": error.msg}, "msg": ""}
         raise RequestValidationError([found]) from None

@@ -6,10 +6,12 @@ from typing import Any
 
 import orjson
 from fastapi.exceptions import RequestValidationError
+from torch import Tensor
 
 from recsys_mtl.bundle import SCORE_TOLERANCE
 from recsys_mtl.config import ConfigError
 from serving.errors import RequestError
+from serving.reader import Body
 from serving.schemas import ScoreRequest
 from serving.scorer import Scorer
 
@@ -51,7 +53,7 @@ def verify(scorer: Scorer) -> int:
 
 def _deviations(scorer: Scorer, number: int, case: dict[str, Any]) -> Iterator[Deviation]:
     try:
-        scores = scorer.score(scorer.read(orjson.dumps(case["request"]), ScoreRequest)).scores_BT.tolist()
+        scores = _scores(scorer, case).tolist()
     except RequestError as error:
         raise ConfigError([f"golden.jsonl: request {number}: {error}"]) from None
     except RequestValidationError as error:
@@ -62,3 +64,8 @@ def _deviations(scorer: Scorer, number: int, case: dict[str, Any]) -> Iterator[D
     for row, (expected, actual) in enumerate(zip(case["expected"], scores, strict=True)):
         for task, score in zip(scorer.bundle.tasks, actual, strict=True):
             yield Deviation(f"request {number}, candidates.{row}, task {task}", expected[task], score)
+
+
+def _scores(scorer: Scorer, case: dict[str, Any]) -> Tensor:
+    body = Body(orjson.dumps(case["request"]), ScoreRequest)
+    return scorer.score(scorer.reader.read(body, len(case["request"]["candidates"]))).scores_BT

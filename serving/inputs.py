@@ -117,6 +117,26 @@ class Inputs:
         }
         return table(columns, rows=len(rows))
 
+    def table_of(self, candidates: pa.Table) -> pa.Table:
+        """Return candidates that came as a table as one of raw columns.
+
+        Raises:
+            RequestError: a column that no feature reads, or that comes twice.
+        """
+        names = candidates.column_names
+        problems: list[tuple[Place, str]] = [
+            (("candidates", name), message) for name, message in self.candidate.unknown(names)
+        ]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        problems += [(("candidates", name), "the column comes twice") for name in twice]
+        if problems:
+            raise RequestError(problems)
+        columns: dict[str, Any] = {name: candidates[name] for name in names if name in self.candidate.columns}
+        key = self.candidate.key
+        if key in self.candidate.columns and key not in columns and ITEM_ID not in self.candidate.columns:
+            columns[str(key)] = candidates[ITEM_ID]
+        return table(columns, rows=candidates.num_rows)
+
     def cells(self, extra: Mapping[str, Any], item_id: int | str) -> Mapping[str, Any]:
         """Return a candidate's cells by raw column."""
         if ITEM_ID in self.candidate.columns:

@@ -95,11 +95,11 @@ class Metrics:
 
     def scored(self, scores: Scores, scorer: Scorer) -> None:
         """Count a request's candidates, their scores and its inputs."""
-        question, sides = scores.question, scorer.engine.inputs
+        question, reader = scores.question, scorer.reader
         self.candidates.observe(len(question.item_ids))
         for task, score_B in zip(scorer.bundle.tasks, scores.scores_BT.unbind(1), strict=True):
             self.scores.observe((task,), score_B.double().numpy())
-        for side, encoded in ((sides.head, question.head), (sides.items, question.candidates)):
+        for side, encoded in ((reader.head, question.head), (reader.candidates, question.candidates)):
             for name, (values, unknown, missing) in zip(side.id_names, encoded.id_counts(), strict=True):
                 self.values.labels(name).inc(values)
                 self.unknown.labels(name).inc(unknown)

@@ -7,8 +7,10 @@ from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import WrapValidator
 
+from serving import arrow
 from serving.bodies import UnparsedRoute
 from serving.errors import Problems
+from serving.reader import Body
 from serving.schemas import RankRequest, ScoreAnswer, ScoreRequest
 from serving.service import Service
 from serving.states import Health, Models, Readiness
@@ -17,6 +19,10 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problems, "description": "Something is wrong with the request; `loc` says where."},
     503: {"model": Problems, "description": "No model is ready; `/readyz` says why."},
 }
+STREAM: dict[str, Any] = {arrow.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}
+ANSWERS = {**REFUSALS, 200: {"content": STREAM, "description": "Scores; as a stream where the client accepts one."}}
+BODIES = {"requestBody": {"content": STREAM}}
+"""An Arrow stream is taken and given beside JSON."""
 
 
 def service_of(request: Request) -> Service:
@@ -38,13 +44,13 @@ Unparsed = Annotated[Kind, WrapValidator(lambda body, _: body)]
 router = APIRouter(route_class=UnparsedRoute)
 
 
-@router.post("/v1/rank", response_model=ScoreAnswer, responses=REFUSALS, tags=["ranking"])
+@router.post("/v1/rank", response_model=ScoreAnswer, responses=ANSWERS, openapi_extra=BODIES, tags=["ranking"])
 async def rank(request: Request, body: Unparsed[RankRequest], service: TheService, request_id: RequestId) -> Response:
     """Score the candidates and return them best first."""
     return await answered(request, body, RankRequest, service, request_id)
 
 
-@router.post("/v1/score", response_model=ScoreAnswer, responses=REFUSALS, tags=["ranking"])
+@router.post("/v1/score", response_model=ScoreAnswer, responses=ANSWERS, openapi_extra=BODIES, tags=["ranking"])
 async def score(request: Request, body: Unparsed[ScoreRequest], service: TheService, request_id: RequestId) -> Response:
     """Score the candidates and return them in the order of the request."""
     return await answered(request, body, ScoreRequest, service, request_id)
@@ -53,15 +59,23 @@ async def score(request: Request, body: Unparsed[ScoreRequest], service: TheServ
 async def answered(
     request: Request, body: object, kind: type[ScoreRequest], service: Service, request_id: str
 ) -> Response:
-    """Answer a body of JSON with one."""
-    if not isinstance(body, bytes) or not is_json(request.headers.get("content-type", "")):
+    """Answer JSON or an Arrow stream with what the client accepts: JSON, unless it asks for a stream."""
+    content_type, accepted = (request.headers.get(name, "") for name in ("content-type", "accept"))
+    is_arrow, wants_arrow = media_type(content_type) == arrow.MEDIA_TYPE, arrow.MEDIA_TYPE in accepted
+    if not isinstance(body, bytes) or not (is_arrow or is_json(content_type)):
         raise RequestValidationError([{"type": "model_type", "loc": ("body",), "msg": ""}])
-    return Response(await service.answer(body, kind, request_id), media_type="application/json")
+    answer = await service.answer(Body(body, kind, is_arrow), request_id, arrow=wants_arrow)
+    return Response(answer, media_type=arrow.MEDIA_TYPE if wants_arrow else "application/json")
+
+
+def media_type(content_type: str) -> str:
+    """Return a header's media type without its parameters."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 def is_json(content_type: str) -> bool:
     """Tell whether a header names JSON."""
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = media_type(content_type)
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 

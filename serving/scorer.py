@@ -1,37 +1,16 @@
 """The scorer: a bundle's answer to one request, the same for HTTP requests and for golden ones."""
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
 from torch import Tensor
 
 from recsys_mtl.bundle import Bundle
-from recsys_mtl.data.schema import NumberFeature, column_of
 from recsys_mtl.data.values import first_where
 from recsys_mtl.fusion import Formula, fuse
-from recsys_mtl.inference import CellEncoder, Encoded, Engine
-from serving.careful import read_carefully
+from recsys_mtl.inference import Engine
 from serving.errors import RequestError
-from serving.fast import FastReader
-from serving.inputs import ITEM_ID, Inputs, Place, PlaceOf, place_in_candidates, placed
-from serving.schemas import FormulaName, ScoreRequest
-from serving.store.base import LookUp
-from serving.store.cells import Cells
-from serving.store.completion import Completion
-
-
-@dataclass(frozen=True)
-class Question:
-    """A request as the model sees it."""
-
-    item_ids: list[int | str]
-    head: Encoded
-    """User and context: one row."""
-    candidates: Encoded
-    fusion: str | None
-    top_k: int | None
+from serving.reader import Question, Reader
+from serving.schemas import FormulaName
 
 
 @dataclass(frozen=True)
@@ -43,21 +22,13 @@ class Scores:
     fused_B: Tensor
     fusion: FormulaName
 
-    def candidates(self, tasks: tuple[str, ...], *, ranked: bool) -> list[dict[str, Any]]:
-        """Return the candidates, best first or in the request's order, each with its scores by task."""
-        item_ids, scores, fused = self.question.item_ids, self.scores_BT.tolist(), self.fused_B.tolist()
-        return [
-            {"item_id": item_ids[row], "objectives": dict(zip(tasks, scores[row], strict=True)), "score": fused[row]}
-            for row in (self.ranking() if ranked else range(len(item_ids)))
-        ]
-
     def ranking(self) -> list[int]:
         """Order the candidates by fused score, best first; ties stay in the request's order."""
         return self.fused_B.argsort(descending=True, stable=True).tolist()[: self.question.top_k]
 
 
 class Scorer:
-    """Reads, encodes, scores and fuses with one bundle. Calls from several threads do not disturb each other."""
+    """Reads, scores and fuses with one bundle. Calls from several threads do not disturb each other."""
 
     def __init__(self, bundle: Bundle) -> None:
         """Make a scorer.
@@ -66,68 +37,7 @@ class Scorer:
             ConfigError: a formula of the bundle reads an objective that its model does not have.
         """
         bundle.fusions.check(bundle.tasks, where="fusion.yaml: ")
-        self.bundle, self.spec = bundle, bundle.encoder.spec
-        self.engine = Engine.of(bundle)
-        self.inputs = Inputs(self.spec)
-        self.completion = Completion(self.spec, self.inputs)
-        self.fast = FastReader(self.inputs, self.spec)
-        sides = self.engine.inputs
-        self.of_head, self.of_candidates = (
-            CellEncoder(bundle.encoder, sides.head),
-            CellEncoder(bundle.encoder, sides.items),
-        )
-        self.numbers = {
-            feature.name: column_of(feature)
-            for feature in self.spec.features
-            if isinstance(feature, NumberFeature) and feature.boundaries is None
-        }
-
-    def read(self, body: bytes, kind: type[ScoreRequest], look_up: LookUp | None = None) -> Question:
-        """Read a body as a request of a kind; what it leaves out is looked up, if there is a store.
-
-        Raises:
-            RequestValidationError: it does not have the shape of a request.
-            RequestError: a name that the model does not know, or a value that it cannot take.
-        """
-        if (request := self.fast.parse(body, kind)) is None:
-            return self.careful(read_carefully(body, kind), look_up)
-        of_head, columns = self.fast.head(request), self.fast.candidates(request)
-        if look_up is not None and self.completion.is_needed(of_head, columns):
-            filled = self._filled(request, of_head, columns, look_up)
-            return self.careful(read_carefully(body, kind), look_up) if filled is None else filled
-        return self._question(request, of_head, columns)
-
-    def _filled(self, request: Any, of_head: Cells, columns: Cells, look_up: LookUp) -> Question | None:
-        filled = self.completion.fill_cells(of_head, columns, look_up)
-        try:
-            return None if filled is None else self._question(request, *filled)
-        except RequestError:  # by the request or by what is stored: the careful way finds out
-            return None
-
-    def _question(self, request: Any, of_head: Cells, columns: Cells) -> Question:
-        item_ids = list(columns[ITEM_ID])
-        with placed(self._place_in_head):
-            head = self.of_head.encode(of_head, 1)
-        with placed(place_in_candidates):
-            candidates = self.of_candidates.encode(columns, len(item_ids))
-        return Question(item_ids, head, candidates, request.fusion, getattr(request, "top_k", None))
-
-    def careful(self, request: ScoreRequest, look_up: LookUp | None = None) -> Question:
-        """Encode a request of any types of cells as logged columns are encoded.
-
-        Raises:
-            RequestError: a name that the model does not know, or a value that it cannot take.
-        """
-        self.inputs.check_names(request)
-        tables = self.inputs.head(request), self.inputs.items(request)
-        encoded = self._both(*tables) if look_up is None else self._completed(request, *tables, look_up)
-        return Question(
-            item_ids=[candidate.item_id for candidate in request.candidates],
-            head=encoded[0],
-            candidates=encoded[1],
-            fusion=request.fusion,
-            top_k=getattr(request, "top_k", None),
-        )
+        self.bundle, self.reader, self.engine = bundle, Reader(bundle.encoder), Engine.of(bundle)
 
     def score(self, question: Question) -> Scores:
         """Score a request's candidates.
@@ -154,32 +64,3 @@ class Scorer:
             raise RequestError([(("fusion",), f"no formula of this name; the model has {names}")])
         formula = fusions.formulas[chosen]
         return FormulaName(name=chosen, version=formula.version), formula
-
-    def _completed(
-        self, request: ScoreRequest, head: pa.Table, items: pa.Table, look_up: LookUp
-    ) -> tuple[Encoded, Encoded]:
-        if not (asked := self.completion.asked(request, head, items)):
-            return self._both(head, items)
-        completed = self.completion.complete(asked, head, items, look_up)
-        try:
-            return self._both(*completed)
-        except RequestError as error:
-            encoded = self._both(head, items)  # raises again where it is not the store that is to blame
-            look_up.unusable(asked, str(error))
-            return encoded
-
-    def _both(self, head: pa.Table, items: pa.Table) -> tuple[Encoded, Encoded]:
-        sides = self.engine.inputs
-        encoded = self._encoded(head, self._place_in_head), self._encoded(items, place_in_candidates)
-        return Encoded.of(encoded[0], sides.head), Encoded.of(encoded[1], sides.items)
-
-    def _encoded(self, raw: pa.Table, place: PlaceOf) -> pa.Table:
-        with placed(place), np.errstate(over="ignore"):  # a number beyond float32 is infinite then, and refused below
-            encoded = self.bundle.encoder.encode(raw)
-        for feature, column in self.numbers.items():
-            if (row := first_where(~np.isfinite(encoded[feature].to_numpy()))) is not None:
-                raise RequestError([(place(column, row), "the number is too large for the model")])
-        return encoded
-
-    def _place_in_head(self, column: str, _: int | None) -> Place:
-        return ("user" if column in self.inputs.user.columns else "context", column)

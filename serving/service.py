@@ -2,16 +2,16 @@
 
 from functools import partial
 
-import orjson
 import torch
 from anyio import CapacityLimiter, to_thread
 
-from serving.errors import RequestError
+from serving.answers import write_answer
 from serving.following import Follower
 from serving.lineup import Lineup
 from serving.loading import Load, Served, load
 from serving.metrics import Metrics
-from serving.schemas import RankRequest, ScoreRequest
+from serving.reader import Body
+from serving.schemas import RankRequest
 from serving.scorer import Scores
 from serving.settings import Settings
 from serving.shadow import Shadow
@@ -49,7 +49,7 @@ class Service:
         self.follower.stopping.set()
         self.shadow.stop()
 
-    async def answer(self, body: bytes, kind: type[ScoreRequest], request_id: str) -> bytes:
+    async def answer(self, body: Body, request_id: str, *, arrow: bool) -> bytes:
         """Answer in a thread: the event loop stays free for health checks and for reading the next bodies.
 
         Raises:
@@ -58,30 +58,26 @@ class Service:
             RequestError: the request asks for what the model does not have or cannot read.
         """
         run = partial(to_thread.run_sync, limiter=self.turns)
-        answer = partial(self._answer, body, kind, request_id)
+        answer = partial(self._answer, body, request_id, arrow)
         return await (run(answer, None) if self.store is None else self.store.serve(answer, run))
 
-    def _answer(self, body: bytes, kind: type[ScoreRequest], request_id: str, look_up: LookUp | None) -> bytes:
+    def _answer(self, body: Body, request_id: str, arrow: bool, look_up: LookUp | None) -> bytes:
         traffic = self.switch.now()
-        served = self.lineup.choose(body, request_id, traffic)
-        question = served.scorer.read(body, kind, look_up)
-        count, limit = len(question.item_ids), self.settings.max_candidates
-        if count > limit:
-            raise RequestError([(("candidates",), f"{count} are too many; this service takes up to {limit}")])
+        served = self.lineup.choose(body.head, request_id, traffic)
+        question = served.scorer.reader.read(body, self.settings.max_candidates, look_up)
         scores = served.scorer.score(question)
         self.metrics.scored(scores, served.scorer)
         self.metrics.answered_by(served)
         if traffic.shadow:
             self._shadow(body, served, scores, look_up)
-        answer = {
+        head = {
             "request_id": request_id,
             "model": {"name": served.name.name, "version": served.name.version, "role": served.role},
             "fusion": {"name": scores.fusion.name, "version": scores.fusion.version},
-            "candidates": scores.candidates(served.scorer.bundle.tasks, ranked=issubclass(kind, RankRequest)),
         }
-        return orjson.dumps(answer)
+        return write_answer(head, scores, served.scorer.bundle.tasks, ranked=body.kind is RankRequest, arrow=arrow)
 
-    def _shadow(self, body: bytes, served: Served, scores: Scores, look_up: LookUp | None) -> None:
+    def _shadow(self, body: Body, served: Served, scores: Scores, look_up: LookUp | None) -> None:
         challenger = self.lineup.challenger.served if self.lineup.challenger else None
         if challenger is not None and served.role == "champion":
             self.shadow.offer((body, served, scores.scores_BT, challenger, look_up))

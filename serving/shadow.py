@@ -9,12 +9,12 @@ from torch import Tensor
 
 from serving.loading import Served
 from serving.metrics import Metrics
-from serving.schemas import RankRequest
+from serving.reader import Body
 from serving.store.base import LookUp
 
 log = logging.getLogger(__name__)
 
-Scored = tuple[bytes, Served, Tensor, Served, LookUp | None]
+Scored = tuple[Body, Served, Tensor, Served, LookUp | None]
 """A body, the model that answered it, its scores (B, T), the model to compare it with, and the feature store."""
 
 
@@ -56,10 +56,10 @@ class Shadow:
             del scored  # else an old model would stay until the next request
 
     def compare(
-        self, body: bytes, served: Served, scores_BT: Tensor, challenger: Served, look_up: LookUp | None
+        self, body: Body, served: Served, scores_BT: Tensor, challenger: Served, look_up: LookUp | None
     ) -> None:
         """Count how far the scores of the objectives that both models have are apart."""
-        question = replace(challenger.scorer.read(body, RankRequest, look_up), fusion=None)
+        question = replace(challenger.scorer.reader.read(body, len(scores_BT), look_up), fusion=None)
         own_BT = challenger.scorer.score(question).scores_BT
         tasks, own_tasks = served.scorer.bundle.tasks, challenger.scorer.bundle.tasks
         for column, task in enumerate(tasks):

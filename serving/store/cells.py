@@ -68,7 +68,7 @@ def _listed(values: Array, column: Column) -> list[Any] | None:
         return [None] * len(values)
     try:
         if column.is_number:
-            return as_numbers(values, column.name).tolist()
+            return list(as_numbers(values, column.name).tolist())
         if column.is_list:
             return _lists(values, column)
         if column.is_shared:  # by an id and a number: text would not do for the one, nor a fraction for the other

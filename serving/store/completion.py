@@ -1,6 +1,6 @@
 """Completing requests to one model: which keys to ask a store for, and where its answer goes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -50,13 +50,12 @@ class Completion:
             return Asked(user, [])
         return Asked(user, [text_of(key) if lacks else None for key, lacks in zip(keys, mask.tolist(), strict=True)])
 
-    def asked(self, request: ScoreRequest, head: pa.Table, items: pa.Table) -> Asked:
-        """Say whose rows a request needs: of nobody who brings all features."""
+    def asked(self, request: ScoreRequest, head: pa.Table, items: pa.Table, keys: Iterable[Key]) -> Asked:
+        """Say whose rows a request needs: of nobody who brings all features. ``keys`` are those of the candidates."""
         user = key_of(self.inputs.user, request.user) if gaps(head, self.user).any() else None
         missing = gaps(items, self.item)
         if not missing.any():
             return Asked(user, [])
-        keys = [key_of(self.inputs.candidate, c.model_extra or {}, c.item_id) for c in request.candidates]
         return Asked(user, [key if lacks else None for key, lacks in zip(keys, missing.tolist(), strict=True)])
 
     def complete(self, asked: Asked, head: pa.Table, items: pa.Table, look_up: LookUp) -> tuple[pa.Table, pa.Table]:

@@ -28,7 +28,7 @@ async def events(body: EventsRequest, service: TheService, request_id: RequestId
     if service.store is None:
         raise HTTPException(409, "no feature store is configured: set RECSYS_MTL_STORE")
     scorer = service.lineup.champion.get().scorer
-    reader = EventReader(scorer.bundle.encoder.spec, scorer.inputs)
+    reader = EventReader(scorer.bundle.encoder.spec, scorer.reader.inputs)
     try:
         async with asyncio.timeout(SECONDS):
             appended = await append(service.store.store, reader, body)

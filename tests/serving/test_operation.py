@@ -140,7 +140,7 @@ def test_services_in_one_process_count_apart(start: Start) -> None:
 def test_an_error_inside_is_told_without_its_text(
     start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise RuntimeError("secret")
 
     with start() as client, caplog.at_level(logging.ERROR):

@@ -14,8 +14,8 @@ from recsys_mtl.inference import Encoded
 from serving.careful import read_carefully
 from serving.errors import RequestError
 from serving.fast import parsed_types
+from serving.reader import Body, Question, Reader
 from serving.schemas import RankRequest
-from serving.scorer import Question, Scorer
 from tests import builders
 
 SCALARS = st.one_of(
@@ -48,12 +48,16 @@ REQUESTS = st.fixed_dictionaries(
 
 
 @pytest.fixture(scope="module")
-def scorer(bundle: Bundle) -> Scorer:
-    return Scorer(bundle)
+def reader(bundle: Bundle) -> Reader:
+    return Reader(bundle.encoder)
 
 
-def carefully(scorer: Scorer, body: bytes) -> Question:
-    return scorer.careful(read_carefully(body, RankRequest))
+def read(reader: Reader, body: bytes) -> Question:
+    return reader.read(Body(body, RankRequest), 100)
+
+
+def carefully(reader: Reader, body: bytes) -> Question:
+    return reader.carefully(read_carefully(body, RankRequest))
 
 
 def outcome(read: Any, *args: Any) -> Any:
@@ -73,26 +77,26 @@ def values_of(encoded: Encoded) -> Any:
 
 
 @given(request=REQUESTS)
-def test_both_ways_understand_a_request_alike(scorer: Scorer, request: dict[str, Any]) -> None:
+def test_both_ways_understand_a_request_alike(reader: Reader, request: dict[str, Any]) -> None:
     body = orjson.dumps(request)
-    assert outcome(scorer.read, body, RankRequest) == outcome(carefully, scorer, body)
+    assert outcome(read, reader, body) == outcome(carefully, reader, body)
 
 
-def test_requests_in_order_take_the_fast_way(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Scorer, "careful", None)
-    for case in scorer.bundle.golden:
-        question = scorer.read(orjson.dumps(case["request"]), RankRequest)
+def test_requests_in_order_take_the_fast_way(reader: Reader, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Reader, "carefully", None)
+    for case in bundle.golden:
+        question = read(reader, orjson.dumps(case["request"]))
         assert len(question.candidates) == len(case["expected"])
     body = {"user": {"age": 7}, "context": {}, "candidates": [{"item_id": "a"}, {"item_id": 2, "tags": ["x", 1, None]}]}
-    assert scorer.read(orjson.dumps(body), RankRequest).item_ids == ["a", 2]
+    assert read(reader, orjson.dumps(body)).item_ids == ["a", 2]
 
 
 @pytest.mark.parametrize("value", ["18", True, 2**63, 1.5])
-def test_what_is_unusual_takes_the_careful_way(scorer: Scorer, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_unusual_takes_the_careful_way(reader: Reader, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(Scorer, "careful", lambda _, request: seen.append(request))
+    monkeypatch.setattr(Reader, "carefully", lambda _, request, *__: seen.append(request))
     place = {"18": "age", 1.5: "city"}.get(value, "user_id")
-    scorer.read(orjson.dumps({"user": {place: value}, "candidates": [{"item_id": 1}]}), RankRequest)
+    read(reader, orjson.dumps({"user": {place: value}, "candidates": [{"item_id": 1}]}))
     assert seen[0].user == {place: value}
 
 
