@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 C = TypeVar("C", bound="Config")
+LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The safe loader; where there is libyaml its own, which is seven times as fast: a service reads while it answers."""
 
 
 class Config(BaseModel):
@@ -80,7 +82,7 @@ def parse_yaml(content: bytes, name: str) -> Any:
         ConfigError: not YAML (with its line) or not a mapping.
     """
     try:
-        tree = yaml.safe_load(content.decode())
+        tree = yaml.load(content.decode(), LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError([f"{name}: not valid YAML: {yaml_problem(error)}"]) from None
     if tree is None:

@@ -24,6 +24,8 @@ from serving.slot import Slot
 
 log = logging.getLogger(__name__)
 
+REST_SECONDS = 0.01
+"""Between two golden requests of a model that is to follow one that answers."""
 FIRST_LOOK_SECONDS = 20.0
 """How long a start waits for a registry that neither answers nor refuses, where there is a last good version."""
 
@@ -107,8 +109,10 @@ class Follower:
         return next((served.moved_to(slot.role, slot.uri) for served in found), None)
 
     def _admitted(self, slot: Slot, path: Path, place: BundlePlace) -> Served | None:
+        rest_seconds = REST_SECONDS if self.settled.is_set() else 0.0
         try:
-            return admit(self.load(path, place), slot.role, slot.uri)
+            with no_collections():
+                return admit(self.load(path, place), slot.role, slot.uri, rest_seconds=rest_seconds)
         except Exception as error:  # whatever is wrong with a bundle, the process stays up to say so
             slot.refuse(place, error)
             self.metrics.swaps.labels(slot.role, "refused").inc()
@@ -120,7 +124,7 @@ class Follower:
 
     def _swap(self, slot: Slot, served: Served, seconds: float) -> None:
         before = slot.served
-        spare_the_collector()
+        spare_the_collector(is_first=before is None)
         self.metrics.serves(before, served)
         slot.fill(served, seconds)
         if before is not None:
@@ -173,10 +177,21 @@ def in_time(look: Callable[[], BundlePlace], seconds: float | None) -> BundlePla
         raise TimeoutError(f"the registry has not answered for {seconds:g} s") from None
 
 
-def spare_the_collector() -> None:
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """Build a model's many objects, none of them garbage, without the collector's walking over them all the while."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def spare_the_collector(*, is_first: bool) -> None:
     """Keep what stays for good (libraries, models) out of later garbage collections.
 
-    A full collection walks all of it: 0.2 s in which every request waits, several times a minute under load.
+    A full collection walks all of it: 0.2 s in which every request waits, several times a minute under load. So there
+    is one before the first model answers; later on, what is young is enough.
     """
-    gc.collect()
+    gc.collect(2 if is_first else 0)
     gc.freeze()

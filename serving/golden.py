@@ -1,5 +1,6 @@
 """The golden check: a model is let in only if it reproduces the scores that it had when it was trained."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +31,10 @@ class Deviation:
         return abs(self.actual - self.expected) / max(1.0, abs(self.expected))
 
 
-def verify(scorer: Scorer) -> int:
+def verify(scorer: Scorer, rest_seconds: float = 0.0) -> int:
     """Score the bundle's golden requests as if they came over HTTP; return how many there are.
+
+    Between two of them it rests, so that requests to the model that answers meanwhile have their turn.
 
     Raises:
         ConfigError: there are none, one cannot be read, or a score is further off than `SCORE_TOLERANCE`.
@@ -41,7 +44,10 @@ def verify(scorer: Scorer) -> int:
         raise ConfigError(
             ["golden.jsonl: no golden request, so nothing proves that online scores are the offline ones"]
         )
-    deviations = [found for number, case in enumerate(golden, start=1) for found in _deviations(scorer, number, case)]
+    deviations: list[Deviation] = []
+    for number, case in enumerate(golden, start=1):
+        deviations += _deviations(scorer, number, case)
+        time.sleep(rest_seconds)
     worst = max(deviations, key=lambda found: found.size)
     if not worst.size <= SCORE_TOLERANCE:
         off = sum(not found.size <= SCORE_TOLERANCE for found in deviations)

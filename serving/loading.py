@@ -69,14 +69,16 @@ def load(path: Path, place: BundlePlace) -> Loaded:
     return Loaded(Bundle.load(path), ModelName(name=place.name, version=version), place)
 
 
-def admit(loaded: Loaded, role: Role, uri: str) -> Served:
+def admit(loaded: Loaded, role: Role, uri: str, *, rest_seconds: float = 0.0) -> Served:
     """Make a scorer and let it prove itself on the golden requests, which also warms it up.
+
+    ``rest_seconds`` is how long to leave the processor to others between two of these.
 
     Raises:
         ConfigError: it does not reproduce its scores, or its formulas are of another model.
     """
     scorer = Scorer(loaded.bundle)
-    return Served(scorer, describe(loaded, role, uri, golden_requests=verify(scorer)), loaded.place)
+    return Served(scorer, describe(loaded, role, uri, golden_requests=verify(scorer, rest_seconds)), loaded.place)
 
 
 def content_hash(directory: Path) -> str:

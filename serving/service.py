@@ -1,5 +1,6 @@
 """The service: what the endpoints of one app share."""
 
+import sys
 from functools import partial
 
 import torch
@@ -19,6 +20,10 @@ from serving.shared import Shared
 from serving.store.base import LookUp
 from serving.store.desk import open_desk
 from serving.traffic import Switch
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread that loads a model may keep the interpreter from one that answers: a request asks for it back after
+every operation of torch, so Python's own 5 ms would add up."""
 
 
 class Service:
@@ -41,6 +46,7 @@ class Service:
             return
         self.is_started = True
         torch.set_num_threads(self.settings.intra_op_threads)
+        sys.setswitchinterval(SWITCH_SECONDS)
         self.shadow.start()
         self.follower.start()
 
