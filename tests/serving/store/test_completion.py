@@ -1,5 +1,6 @@
 """Requests that leave features out get those of the store, whichever it is."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from torch import Tensor
 
 from recsys_mtl.data.newest import FEATURES
+from serving.arrow import MEDIA_TYPE, REQUEST
 from tests import builders
 from tests.serving.conftest import Start
 from tests.serving.store.conftest import publish, served
@@ -206,3 +208,18 @@ def test_stored_types_that_no_request_has_are_read_as_in_training(data: Path, tm
     publish(data, address, items=str(tmp_path / "items.parquet"))
     with served(start, address) as client, start() as without:
         assert score(client, bare()).equal(score(without, full(data)))
+
+
+def test_candidates_in_an_arrow_stream_are_completed(data: Path, address: str, start: Start) -> None:
+    publish(data, address)
+    videos = pa.table({"item_id": VIDEOS, "author": [None, 11, None, None]})
+    sink = pa.BufferOutputStream()
+    head = json.dumps({"user": {"user_id": USER}})
+    with pa.ipc.new_stream(sink, videos.schema.with_metadata({REQUEST: head})) as stream:
+        stream.write_table(videos.replace_schema_metadata({REQUEST: head}))
+    expected = full(data)
+    expected["candidates"][1]["author"] = 11
+    with served(start, address) as client, start() as without:
+        response = client.post("/v1/score", content=sink.getvalue().to_pybytes(), headers={"Content-Type": MEDIA_TYPE})
+        assert response.status_code == 200, response.text
+        assert scores_of(response.json()).equal(score(without, expected))
