@@ -10,7 +10,7 @@ import pyarrow as pa
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.newest import key_texts
 from recsys_mtl.data.schema import NumberFeature, column_of
-from recsys_mtl.data.values import first_where
+from recsys_mtl.data.values import FeatureError, first_where
 from recsys_mtl.inference import CellEncoder, Encoded, Side
 from serving.arrow import head_of_stream, item_ids, read_stream
 from serving.careful import read_carefully, validated
@@ -18,9 +18,10 @@ from serving.errors import RequestError
 from serving.fast import FastReader
 from serving.inputs import ITEM_ID, Inputs, Place, PlaceOf, place_in_candidates, placed
 from serving.schemas import ScoreRequest
+from serving.store.bare import Bare
 from serving.store.base import LookUp
+from serving.store.cells import Cells
 from serving.store.completion import Completion, key_of
-from serving.store.quick import Quick
 from serving.store.rows import Key
 
 Tables = tuple[pa.Table, pa.Table]
@@ -63,7 +64,7 @@ class Reader:
         self.inputs = Inputs(self.spec)
         self.fast = FastReader(self.inputs, self.spec)
         self.completion = Completion(self.spec, self.inputs)
-        self.quick = Quick(self.completion, self.inputs, (self.of_head, self.of_candidates), self._items)
+        self.bare = Bare(self.inputs.candidate, self.of_candidates, self._items)
         self.numbers = {
             feature.name: column_of(feature)
             for feature in self.spec.features
@@ -104,15 +105,32 @@ class Reader:
 
     def _fast(self, request: Any, look_up: LookUp | None) -> Question | None:
         of_head, columns = self.fast.head(request), self.fast.candidates(request)
+        if look_up is None or not self.completion.is_needed(of_head, columns):
+            return self._small(request, of_head, columns)
+        try:
+            return self._looked_up(request, of_head, columns, look_up)
+        except (RequestError, FeatureError):  # by the request or by what is stored: the careful way finds out
+            return None
+
+    def _looked_up(self, request: Any, of_head: Cells, columns: Cells, look_up: LookUp) -> Question | None:
+        if not (asked := self.completion.asked_of_cells(of_head, columns)):
+            return self._small(request, of_head, columns)
+        answer = look_up.ask(asked, self.completion.histories)
+        if (head := self.completion.fill_head(of_head, asked, answer)) is None:
+            return None
+        if look_up.is_at_hand and asked.items and self.bare.are(columns):
+            items = self.bare.encoded(answer.items, columns)
+            return self._small(request, head, columns, items)
+        candidates = self.completion.fill_candidates(columns, asked, answer)
+        return None if candidates is None else self._small(request, head, candidates)
+
+    def _small(self, request: Any, of_head: Cells, columns: Cells, candidates: Encoded | None = None) -> Question:
         ids = list(columns[ITEM_ID])
-        if look_up is not None and self.completion.is_needed(of_head, columns):
-            if (sides := self.quick.complete(of_head, columns, look_up)) is None:
-                return None
-            return Question(ids, *sides, request.fusion, getattr(request, "top_k", None))
         with placed(self._place_in_head):
             head = self.of_head.encode(of_head, 1)
-        with placed(place_in_candidates):
-            candidates = self.of_candidates.encode(columns, len(ids))
+        if candidates is None:
+            with placed(place_in_candidates):
+                candidates = self.of_candidates.encode(columns, len(ids))
         return Question(ids, head, candidates, request.fusion, getattr(request, "top_k", None))
 
     def _items(self, raw: pa.Table) -> Encoded:

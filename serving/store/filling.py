@@ -23,6 +23,8 @@ class Column:
     name: str
     is_list: bool = False
     is_number: bool = False
+    is_shared: bool = False
+    """Read by an id and by a number."""
     separator: str | None = None
 
 
@@ -54,7 +56,8 @@ def _columns(schema: Schema) -> Mapping[str, Column]:
         for part in parts_of(feature):
             name, number = column_of(part), isinstance(part, NumberFeature)
             before = columns.get(name)
-            columns[name] = Column(name, listed, number and (before is None or before.is_number), separator)
+            shared = before is not None and (before.is_shared or before.is_number != number)
+            columns[name] = Column(name, listed, number and not shared, shared, separator)
     return columns
 
 
@@ -78,7 +81,7 @@ def fill(given: pa.Table, units: Sequence[Unit], found: Found) -> pa.Table:
     columns = {name: single_array(given[name]) for name in given.column_names}
     for unit in units:
         is_given = _given(given, unit)
-        if is_given.all():
+        if is_given.all() or not has(found, unit):
             continue
         for column in unit:
             own = columns.get(column.name)
@@ -87,6 +90,11 @@ def fill(given: pa.Table, units: Sequence[Unit], found: Found) -> pa.Table:
                 stored if own is None or not is_given.any() else _merged(own, stored, is_given, column)
             )
     return pa.table(columns)
+
+
+def has(found: Found, unit: Unit) -> bool:
+    """Tell whether a store has a unit; a part of a sequence is none."""
+    return all(column.name in found.table.column_names for column in unit)
 
 
 def _given(given: pa.Table, unit: Unit) -> Bools:

@@ -1,5 +1,6 @@
 """Requests that leave features out get those of the store, whichever it is."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from torch import Tensor
 
 from recsys_mtl.data.newest import FEATURES
+from serving.arrow import MEDIA_TYPE, REQUEST
 from tests import builders
 from tests.serving.conftest import Start
 from tests.serving.store.conftest import publish, served
@@ -169,3 +171,55 @@ def test_stored_values_that_the_model_cannot_read_are_left_out(data: Path, tmp_p
     with served(start, f"parquet:{place}") as client, start() as without:
         assert score(client, bare()).equal(score(without, bare()))
         assert sample(client, 'recsys_store_lookups_total{entity="item",result="error"}') == 4
+
+
+def test_a_part_of_a_sequence_is_not_filled_in(data: Path, tmp_path: Path, start: Start) -> None:
+    place = tmp_path / "features"
+    address = f"parquet:{place}"
+    publish(data, address)
+    (file,) = place.glob("users-*.parquet")  # as published with the schema of a model that reads less
+    pq.write_table(pq.read_table(file).drop_columns(["history_author"]), file)
+    expected = full(data)
+    expected["user"] |= {"history_item": None, "history_author": None}
+    with served(start, address) as client, start() as without:
+        assert score(client, bare()).equal(score(without, expected))
+        careful = {**bare(), "user": {"user_id": USER, "city": True}}  # read the careful way
+        expected["user"]["city"] = True
+        assert score(client, careful).equal(score(without, expected))
+
+
+def test_the_careful_way_fills_as_the_fast_one(data: Path, address: str, start: Start) -> None:
+    publish(data, address)
+    with served(start, address) as client, start() as without:
+        for user in range(0, builders.USERS, 3):
+            careful, expected = bare(user), full(data, user)
+            careful["candidates"][0]["author"] = expected["candidates"][0]["author"] = 2.5
+            assert score(client, careful).equal(score(without, expected))
+
+
+def test_stored_types_that_no_request_has_are_read_as_in_training(data: Path, tmp_path: Path, start: Start) -> None:
+    items = pq.read_table(data / FEATURES / "items.parquet")
+    authors = pa.compute.cast(items["author"], pa.float64())
+    durations = pa.compute.cast(items["duration"], pa.string())
+    for name, values in (("author", authors), ("duration", durations)):
+        items = items.set_column(items.column_names.index(name), name, values)
+    pq.write_table(items, tmp_path / "items.parquet")
+    address = f"parquet:{tmp_path / 'features'}"
+    publish(data, address, items=str(tmp_path / "items.parquet"))
+    with served(start, address) as client, start() as without:
+        assert score(client, bare()).equal(score(without, full(data)))
+
+
+def test_candidates_in_an_arrow_stream_are_completed(data: Path, address: str, start: Start) -> None:
+    publish(data, address)
+    videos = pa.table({"item_id": VIDEOS, "author": [None, 11, None, None]})
+    sink = pa.BufferOutputStream()
+    head = json.dumps({"user": {"user_id": USER}})
+    with pa.ipc.new_stream(sink, videos.schema.with_metadata({REQUEST: head})) as stream:
+        stream.write_table(videos.replace_schema_metadata({REQUEST: head}))
+    expected = full(data)
+    expected["candidates"][1]["author"] = 11
+    with served(start, address) as client, start() as without:
+        response = client.post("/v1/score", content=sink.getvalue().to_pybytes(), headers={"Content-Type": MEDIA_TYPE})
+        assert response.status_code == 200, response.text
+        assert scores_of(response.json()).equal(score(without, expected))

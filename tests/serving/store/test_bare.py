@@ -1,4 +1,4 @@
-"""The quick way to complete requests against the one for all requests."""
+"""Candidates that are nothing but ids: encoded once, they are what they are the careful way."""
 
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from recsys_mtl.bundle import Bundle
 from serving.reader import Body, Question, Reader
 from serving.schemas import ScoreRequest
+from serving.store.bare import Bare
 from serving.store.base import LookUp
 from serving.store.desk import open_store
 from serving.store.lookups import Lookups
@@ -59,10 +60,10 @@ def test_both_ways_find_the_same(
         user["history_author"] = [4]
     request = {"user": user, "context": context, "candidates": [{"item_id": item} for item in items]}
     body = Body(orjson.dumps(request), ScoreRequest)
-    quick = reader.read(body, 10, look_up)
+    bare = reader.read(body, 10, look_up)
     careful = reader.carefully(ScoreRequest.model_validate(request), look_up)
-    assert quick.item_ids == careful.item_ids
-    assert values_of(quick) == values_of(careful)
+    assert bare.item_ids == careful.item_ids
+    assert values_of(bare) == values_of(careful)
 
 
 def test_ids_alone_take_the_quick_way(reader: Reader, look_up: LookUp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,11 +73,11 @@ def test_ids_alone_take_the_quick_way(reader: Reader, look_up: LookUp, monkeypat
     assert values_of(reader.read(body, 10, look_up)) == first
 
 
-def test_a_feature_of_a_candidate_takes_the_way_for_all(
+def test_a_candidate_with_a_feature_is_not_bare(
     reader: Reader, look_up: LookUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[Any] = []
-    monkeypatch.setattr(Reader, "carefully", lambda *args: seen.append(args))
+    monkeypatch.setattr(Bare, "encoded", None)
+    monkeypatch.setattr(Reader, "carefully", None)
     body = Body(b'{"user": {"user_id": 3}, "candidates": [{"item_id": 5, "quality": 1}]}', ScoreRequest)
-    reader.read(body, 10, look_up)
-    assert len(seen) == 1
+    question = reader.read(body, 10, look_up)
+    assert question.candidates.dense_CB[1].tolist() == [1.0]

@@ -1,0 +1,44 @@
+"""Candidates that are nothing but ids, and a store in memory: each item is encoded once, and not for every request."""
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from recsys_mtl.data.feature_kinds import IdFeature, column_of
+from recsys_mtl.inference import CellEncoder, Encoded
+from serving.inputs import ITEM_ID, Part
+from serving.store.cells import Cells
+from serving.store.encoded_items import EncodedItems
+from serving.store.rows import Found
+
+
+class Bare:
+    """Encodes candidates of which a request gives the id alone, for one model."""
+
+    def __init__(self, part: Part, encoder: CellEncoder, encode: Callable[[pa.Table], Encoded]) -> None:
+        self.encoder, self.encode = encoder, encode
+        key = ITEM_ID if ITEM_ID in part.columns else part.key
+        self.key = ITEM_ID if key is None or key not in part.columns else key
+        self.identities = {ITEM_ID, part.alias, part.key}
+        self.items: EncodedItems | None = None
+
+    def are(self, candidates: Cells) -> bool:
+        """Tell whether candidates have no feature of their own."""
+        others = (cells for name, cells in candidates.items() if name not in self.identities)
+        return not any(cell is not None for cells in others for cell in cells)
+
+    def encoded(self, found: Found, candidates: Cells) -> Encoded:
+        """Return candidates as the store knows them; their ids are those of the request.
+
+        Raises:
+            RequestError: a stored value that its feature cannot take.
+        """
+        items = self.items
+        if items is None or items.table is not found.table:
+            items = self.items = EncodedItems(found.table, self.encoder.side, self.encode)
+        encoded, keys = items.take(found), candidates[self.key]
+        own = self.encoder.encode({self.key: keys}, len(keys))
+        for place, feature in enumerate(self.encoder.side.singles):
+            if isinstance(feature, IdFeature) and column_of(feature) == self.key:
+                encoded.singles_FB[place] = own.singles_FB[place]
+        return encoded
