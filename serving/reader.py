@@ -21,6 +21,7 @@ from serving.schemas import ScoreRequest
 from serving.store.base import LookUp
 from serving.store.cells import Cells
 from serving.store.completion import Completion, key_of
+from serving.store.quick import Quick
 from serving.store.rows import Key
 
 Tables = tuple[pa.Table, pa.Table]
@@ -63,6 +64,7 @@ class Reader:
         self.inputs = Inputs(self.spec)
         self.fast = FastReader(self.inputs, self.spec)
         self.completion = Completion(self.spec, self.inputs)
+        self.quick = Quick(self.completion, self.inputs, (self.of_head, self.of_candidates), self._items)
         self.numbers = {
             feature.name: column_of(feature)
             for feature in self.spec.features
@@ -105,8 +107,10 @@ class Reader:
         of_head, columns = self.fast.head(request), self.fast.candidates(request)
         if look_up is None or not self.completion.is_needed(of_head, columns):
             return self._small(request, of_head, columns)
-        filled = self.completion.fill_cells(of_head, columns, look_up)
+        if (sides := self.quick.complete(of_head, columns, look_up)) is not None:
+            return Question(list(columns[ITEM_ID]), *sides, request.fusion, getattr(request, "top_k", None))
         try:
+            filled = self.completion.fill_cells(of_head, columns, look_up)
             return None if filled is None else self._small(request, *filled)
         except RequestError:  # by the request or by what is stored: the careful way finds out
             return None
@@ -118,6 +122,9 @@ class Reader:
         with placed(place_in_candidates):
             candidates = self.of_candidates.encode(columns, len(ids))
         return Question(ids, head, candidates, request.fusion, getattr(request, "top_k", None))
+
+    def _items(self, raw: pa.Table) -> Encoded:
+        return Encoded.of(self._encoded(raw, place_in_candidates), self.candidates)
 
     def _stream(self, body: Body, most: int, look_up: LookUp | None) -> Question:
         head, table = read_stream(body.content, most_rows=most)
@@ -147,11 +154,10 @@ class Reader:
 
     def _question(self, request: ScoreRequest, ids: list[int | str], tables: Tables) -> Question:
         head = self._encoded(tables[0], self._place_in_head)
-        candidates = self._encoded(tables[1], place_in_candidates)
         return Question(
             item_ids=ids,
             head=Encoded.of(head, self.head),
-            candidates=Encoded.of(candidates, self.candidates),
+            candidates=self._items(tables[1]),
             fusion=request.fusion,
             top_k=getattr(request, "top_k", None),
         )

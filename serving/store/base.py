@@ -24,6 +24,8 @@ class LookUp:
     ask: Callable[[Asked, Mapping[str, History]], Answer]
     unusable: Callable[[Asked, str], None]
     """Told of stored values that the model cannot read."""
+    is_at_hand: bool = False
+    """The store's rows are in memory, and stay as they are."""
 
 
 class StoreAway(Exception):

@@ -44,7 +44,7 @@ class Desk:
         """Run work in a thread; if it asks for what is elsewhere, once more when that is there."""
         unusable = self.lookups.unusable
         try:
-            return await run(work, LookUp(self._at_once, unusable))  # type: ignore[no-any-return]
+            return await run(work, LookUp(self._at_once, unusable, isinstance(self.store, MemoryStore)))  # type: ignore[no-any-return]
         except Elsewhere as elsewhere:
             missing = elsewhere
             read = await self.lookups.find(missing.asked, missing.histories)
