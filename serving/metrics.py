@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serving.feature_counts import FeatureCounts
 from serving.loading import Served
 from serving.score_histograms import Family, ScoreHistograms
 from serving.scorer import Scorer, Scores
@@ -36,21 +37,6 @@ class Metrics:
         self.candidates = Histogram(
             "recsys_request_candidates", "Candidates per request.", buckets=CANDIDATES, registry=self.registry
         )
-        self.values = Counter(
-            "recsys_feature_values",
-            "Ids read: those of the user and the context once per request.",
-            ("feature",),
-            registry=self.registry,
-        )
-        self.unknown = Counter(
-            "recsys_feature_unknown", "Ids among them that training did not know.", ("feature",), registry=self.registry
-        )
-        self.missing = Counter(
-            "recsys_feature_missing",
-            "Ids among them that stand for an empty cell.",
-            ("feature",),
-            registry=self.registry,
-        )
         self.info = Gauge(
             "recsys_model_info", "Processes in which this model answers; 0 after a swap.",
             ("role", "name", "version", "fingerprint"), registry=self.registry, multiprocess_mode="livesum",
@@ -71,11 +57,12 @@ class Metrics:
             "recsys_shadow_requests", "Requests for shadow scoring, by outcome.", ("result",), registry=self.registry
         )
         self.scores, self.differences = ScoreHistograms(SCORES, shared), ScoreHistograms(DIFFERENCES, shared)
+        self.features = FeatureCounts(shared)
         self.collected = self.registry if shared is None else CollectorRegistry()
         if shared is not None:
             shared.collect_into(self.collected)
-        self.collected.register(self.scores)
-        self.collected.register(self.differences)
+        for collector in (self.scores, self.differences, self.features):
+            self.collected.register(collector)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count a request."""
@@ -100,10 +87,7 @@ class Metrics:
         for task, score_B in zip(scorer.bundle.tasks, scores.scores_BT.unbind(1), strict=True):
             self.scores.observe((task,), score_B.double().numpy())
         for side, encoded in ((reader.head, question.head), (reader.candidates, question.candidates)):
-            for name, (values, unknown, missing) in zip(side.id_names, encoded.id_counts(), strict=True):
-                self.values.labels(name).inc(values)
-                self.unknown.labels(name).inc(unknown)
-                self.missing.labels(name).inc(missing)
+            self.features.add(side.id_names, encoded.id_counts())
 
     def text(self) -> bytes:
         """Write all metrics."""

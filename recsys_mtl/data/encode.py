@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -48,6 +48,8 @@ from recsys_mtl.storage.stores import meaning
 Directory = TypeVar("Directory", Path, Location)
 
 HASH_SEED = 0
+PIECE = 10_000
+"""Values that become Python's at once: a service that reads a vocabulary while it answers must not stand still."""
 
 
 class Encoder:
@@ -197,7 +199,8 @@ def vocabulary_file(directory: Directory, table: str) -> Directory:
 def _read_vocabulary(directory: Location, table: str, spec: Spec) -> list[str]:
     path = vocabulary_file(directory, table)
     try:
-        values: list[str] = read_table(path)["value"].to_pylist()  # type: ignore[assignment]  # written without nulls
+        batches = read_table(path).select(["value"]).to_batches(max_chunksize=PIECE)
+        values = [text for batch in batches for text in cast(list[str], batch["value"].to_pylist())]  # without nulls
     except (OSError, KeyError, pa.ArrowException) as error:
         raise ConfigError([f"{path}: not readable as a vocabulary: {meaning(error)}"]) from None
     if len(values) != (expected := spec.rows[table] - FIRST_ID):

@@ -95,7 +95,9 @@ def last_rows(table: pa.Table, key: str) -> pa.Table:
     codes = texts.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     found, from_the_end = np.unique(codes[::-1], return_index=True)
     rows = np.sort(len(codes) - 1 - from_the_end[found >= 0])
-    return table.combine_chunks() if len(rows) == len(codes) else table.take(pa.array(rows, pa.int64())).combine_chunks()
+    return (
+        table.combine_chunks() if len(rows) == len(codes) else table.take(pa.array(rows, pa.int64())).combine_chunks()
+    )
 
 
 def key_texts(table: pa.Table, key: str) -> Array:

@@ -1,6 +1,5 @@
 """Encoded values of one side of a request: of its head (user and context, one row) or of its candidates."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -94,14 +93,16 @@ class Encoded:
             dense_CB=self.dense_CB[:, rows],
         )
 
-    def id_counts(self) -> Iterator[tuple[int, int, int]]:
-        """Yield for each of the side's ``id_names`` how many ids there are, and how many are unknown and missing."""
-        unknown_F = (self.singles_FB == UNKNOWN_ID).sum(1)
-        missing_F = (self.singles_FB == MISSING_ID).sum(1)
-        for unknown, missing in zip(unknown_F.tolist(), missing_F.tolist(), strict=True):
-            yield len(self), unknown, missing
-        for values_N, _ in self.lists:
-            yield len(values_N), int((values_N == UNKNOWN_ID).sum()), int((values_N == MISSING_ID).sum())
+    def id_counts(self) -> Ints:
+        """Count for each of the side's ``id_names`` the ids, and how many of them are unknown and missing (N, 3)."""
+        counts = np.empty((len(self.singles_FB) + len(self.lists), 3), np.int64)
+        singles = counts[: len(self.singles_FB)]
+        singles[:, 0] = len(self)
+        singles[:, 1] = (self.singles_FB == UNKNOWN_ID).sum(1)
+        singles[:, 2] = (self.singles_FB == MISSING_ID).sum(1)
+        for row, (values_N, _) in enumerate(self.lists, len(self.singles_FB)):
+            counts[row] = len(values_N), (values_N == UNKNOWN_ID).sum(), (values_N == MISSING_ID).sum()
+        return counts
 
 
 def _numpy(table: pa.Table, name: str) -> npt.NDArray[np.generic]:

@@ -26,9 +26,13 @@ def test_requests_go_on_while_the_model_changes(at_first: Shop, tmp_path: Path) 
         threads = [threading.Thread(target=ask, args=(into,)) for into in answers]
         for thread in threads:
             thread.start()
-        for version in (2, 1, 2):
+        for version in (1, 2, 1, 2):
             at_first.point(version)
             until_state(client, is_version(str(version)))
+            deadline = time.monotonic() + 60
+            while any(not given or given[-1]["model"]["version"] != str(version) for given in answers):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
         done.set()
         for thread in threads:
             thread.join(60)

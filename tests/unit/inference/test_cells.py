@@ -93,5 +93,5 @@ def test_rows_can_be_taken(encoder: Encoder) -> None:
 def test_unknown_and_missing_ids_are_counted(encoder: Encoder) -> None:
     side = Side.of(encoder.spec, candidates=True)
     cells: dict[str, list[Any]] = {"video": [1, None, "new"], "tags": [["tag-1"], [None, "tag-2"], None]}
-    counts = dict(zip(side.id_names, CellEncoder(encoder, side).encode(cells, 3).id_counts(), strict=True))
-    assert counts == {"item": (3, 1, 1), "author": (3, 0, 3), "tags": (3, 0, 1)}
+    counts = dict(zip(side.id_names, CellEncoder(encoder, side).encode(cells, 3).id_counts().tolist(), strict=True))
+    assert counts == {"item": [3, 1, 1], "author": [3, 0, 3], "tags": [3, 0, 1]}
