@@ -11,6 +11,7 @@ import uvicorn
 
 from recsys_mtl.config import ConfigError
 from serving.settings import DRAIN_SECONDS, Settings, check_addresses, read_settings
+from serving.store.publication import check_store
 from serving.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def run(**overrides: Any) -> int:
     try:
         settings = read_settings(**overrides)
         check_addresses(settings)
+        check_store(settings.store)
         serve(settings)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")

@@ -11,6 +11,7 @@ from recsys_mtl.data.newest import Keyed
 from recsys_mtl.data.parquet import UNREADABLE
 from recsys_mtl.storage import Location
 from recsys_mtl.storage.stores import meaning
+from serving.store.address import ParquetAddress, read_address
 
 AS_OF = "_as_of_ms"
 """Column with the moment up to which a row knows what happened; later events are added to its histories."""
@@ -61,6 +62,22 @@ def read_publication(place: Location) -> Publication | None:
     return parse_publication(file.read_bytes(), str(file)) if file.exists() else None
 
 
+def check_store(text: str | None) -> None:
+    """Find out at once, before a server is started for it, that files of a store are not there.
+
+    Raises:
+        ConfigError: nothing is published. A Redis server may come to be while the service runs.
+    """
+    address = None if text is None else read_address(text)
+    if isinstance(address, ParquetAddress) and read_publication(address.place) is None:
+        raise ConfigError([f"store: {unpublished(address.place)}"])
+
+
+def unpublished(place: Location) -> str:
+    """Say that nothing is published."""
+    return f"{place} holds no published features; see `recsys-mtl publish-features`"
+
+
 def read_published(place: Location) -> tuple[Publication, dict[Keyed, pa.Table]]:
     """Read a directory's rows, all of one publication, also while another one takes its place.
 
@@ -71,7 +88,7 @@ def read_published(place: Location) -> tuple[Publication, dict[Keyed, pa.Table]]
     for _ in range(RETRIES):
         publication = read_publication(place)
         if publication is None:
-            raise ConfigError([f"{place}: holds no published features; see `recsys-mtl publish-features`"])
+            raise ConfigError([unpublished(place)])
         try:
             return publication, {
                 entity: _read(place / str(facts.file)) for entity, facts in publication.entities.items()

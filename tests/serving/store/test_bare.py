@@ -1,5 +1,6 @@
 """Candidates that are nothing but ids: encoded once, they are what they are the careful way."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,28 @@ def test_a_candidate_with_a_feature_is_not_bare(
     body = Body(b'{"user": {"user_id": 3}, "candidates": [{"item_id": 5, "quality": 1}]}', ScoreRequest)
     question = reader.read(body, 10, look_up)
     assert question.candidates.dense_CB[1].tolist() == [1.0]
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"item_id": IDS},
+            optional={
+                "author": IDS | st.none(),
+                "duration": st.floats(0, 90),
+                "tags": st.just(["a"]),
+                "quality": st.just(1),
+            },
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_cells_that_some_candidates_bring_are_kept(
+    reader: Reader, look_up: LookUp, candidates: list[dict[str, Any]]
+) -> None:
+    request = {"user": {"user_id": 3}, "candidates": candidates}
+    careful = values_of(reader.carefully(ScoreRequest.model_validate(request), look_up))
+    for at_hand in (True, False):
+        way = replace(look_up, is_at_hand=at_hand)
+        assert values_of(reader.read(Body(orjson.dumps(request), ScoreRequest), 10, way)) == careful

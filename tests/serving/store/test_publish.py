@@ -11,6 +11,7 @@ from pipelines.cli import app
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.newest import FEATURES
 from recsys_mtl.storage import locate
+from serving.run import run
 from serving.settings import read_settings
 from serving.store.address import read_address
 from serving.store.desk import open_store
@@ -220,3 +221,12 @@ def test_a_wrong_store_is_a_wrong_setting(tmp_path: Path) -> None:
         read_settings(store="here")
     with pytest.raises(ConfigError, match="holds no published features"):
         open_store(f"parquet:{tmp_path}")
+
+
+def test_a_server_does_not_start_without_its_store(
+    bundle_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(model=str(bundle_path), port=0, workers=2, store=f"parquet:{tmp_path}") == 2
+    assert (
+        capsys.readouterr().err == f"store: {tmp_path} holds no published features; see `recsys-mtl publish-features`\n"
+    )
