@@ -53,7 +53,7 @@ class Scorer:
         Raises:
             ConfigError: a formula of the bundle reads an objective that its model does not have.
         """
-        bundle.fusions.check(bundle.tasks, where="fusion.yaml: ")
+        bundle.fusions.check(bundle.manifest.tasks, where="fusion.yaml: ")
         self.bundle = bundle
         self.inputs = Inputs(bundle.encoder.spec)
         self.per_candidate = names_of(bundle.encoder.spec, per_candidate=True)
