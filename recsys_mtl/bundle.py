@@ -14,7 +14,6 @@ import pyarrow as pa
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recsys_mtl.calibration import Calibration, predictions
@@ -27,6 +26,7 @@ from recsys_mtl.model import ModelConfig, RankingModel
 from recsys_mtl.storage import Location, Place, locate
 from recsys_mtl.storage.stores import refusals
 from recsys_mtl.tasks import Task
+from recsys_mtl.weights import map_weights, save_weights
 
 SCORE_TOLERANCE = 1e-5
 """Largest difference between an expected and an actual score of a golden request."""
@@ -100,7 +100,7 @@ def load_model(config: ModelConfig, encoder: Encoder, tasks: tuple[Task, ...], w
     """
     model = config.build(encoder.spec, tasks, table_device=torch.device("meta"))
     try:
-        model.load_state_dict(load_file(weights), strict=True, assign=True)
+        model.load_state_dict(map_weights(weights), strict=True, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ConfigError([f"{weights}: {error}"]) from None
     return model.eval()
@@ -122,7 +122,7 @@ def write_bundle(
     weights and the encoding of raw values.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, directory / "model.safetensors")
+    save_weights(weights, directory / "model.safetensors")
     _write_yaml(directory / "model.yaml", manifest.model_dump(mode="json"))
     Encoder.load(data).save(directory)
     (directory / "calibration.json").write_text(calibration.model_dump_json(indent=2), encoding="utf-8")

@@ -118,6 +118,13 @@ class ExpertBank(nn.Module):
         self.first = GroupedMLP(num_groups, in_dim, (per_group * hidden[0],), style, vectors_per_map=per_group)
         self.rest = GroupedMLP(num_groups * per_group, hidden[0], hidden[1:], style)
 
+    @property
+    def input_map(self) -> GroupedLinear:
+        """The linear map that reads the input."""
+        first = self.first.layers[0]
+        assert isinstance(first, GroupedLinear)
+        return first
+
     def forward(self, x_BGR: Tensor) -> Tensor:
         """Return ``h_BGEH`` for G groups of E experts; an input with G = 1 is shared by all groups."""
         h_BGJ = self.first(x_BGR)

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+import orjson
+from fastapi.exceptions import RequestValidationError
 
 from recsys_mtl.bundle import SCORE_TOLERANCE
 from recsys_mtl.config import ConfigError
@@ -50,9 +51,14 @@ def verify(scorer: Scorer) -> int:
 
 def _deviations(scorer: Scorer, number: int, case: dict[str, Any]) -> Iterator[Deviation]:
     try:
-        scores = scorer.score(ScoreRequest.model_validate(case["request"])).scores_BT.tolist()
-    except (RequestError, ValidationError) as error:
+        scores = scorer.score(scorer.read(orjson.dumps(case["request"]), ScoreRequest)).scores_BT.tolist()
+    except RequestError as error:
         raise ConfigError([f"golden.jsonl: request {number}: {error}"]) from None
+    except RequestValidationError as error:
+        raise ConfigError(
+            f"golden.jsonl: request {number}: {'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}"
+            for problem in error.errors()
+        ) from None
     for row, (expected, actual) in enumerate(zip(case["expected"], scores, strict=True)):
         for task, score in zip(scorer.bundle.tasks, actual, strict=True):
             yield Deviation(f"request {number}, candidates.{row}, task {task}", expected[task], score)

@@ -1,6 +1,7 @@
 """Requests as raw tables: which names each part may carry, and what kind of value each takes."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -9,7 +10,7 @@ import pyarrow as pa
 
 from recsys_mtl.data.golden import columns_by_entity
 from recsys_mtl.data.schema import IdsFeature, Schema, SequenceFeature, column_of
-from recsys_mtl.data.values import array
+from recsys_mtl.data.values import FeatureError, array
 from serving.errors import MOST_PROBLEMS, RequestError
 from serving.schemas import ScoreRequest
 
@@ -25,6 +26,8 @@ ROWS = "\0rows"
 """Column that gives a table its number of rows where a request names no feature."""
 
 Place = tuple[str | int, ...]
+PlaceOf = Callable[[str, int | None], Place]
+"""Says where in a request the value of a raw column and a row is."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,20 @@ def in_head(part: str, name: str) -> Callable[[int], Place]:
 def in_candidates(name: str) -> Callable[[int], Place]:
     """Say where a value of each candidate stands."""
     return lambda row: ("candidates", row, name)
+
+
+def place_in_candidates(column: str, row: int | None) -> Place:
+    """Say where in the request a raw column's value is."""
+    return ("candidates", column) if row is None else ("candidates", row, column)
+
+
+@contextmanager
+def placed(place: PlaceOf) -> Iterator[None]:
+    """Say of a value that its feature cannot take where in the request it is."""
+    try:
+        yield
+    except FeatureError as error:
+        raise RequestError([(place(error.column, error.row), error.message)]) from None
 
 
 def table(columns: dict[str, Any], *, rows: int) -> pa.Table:

@@ -1,19 +1,19 @@
-"""Where a model comes from, and the checks that it passes before it may answer."""
+"""A model in memory, and the checks that it passes before it may answer."""
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from recsys_mtl.bundle import Bundle
 from recsys_mtl.data.golden import columns_by_entity
 from recsys_mtl.data.schema import Entity, Schema, SequenceFeature, column_of
-from recsys_mtl.registry import fetch
+from recsys_mtl.registry import BundlePlace
 from recsys_mtl.tasks import RegressionTask, Task
 from serving.golden import verify
 from serving.schemas import Input, ModelDescription, ModelName, Objective
 from serving.scorer import Scorer
-from serving.settings import Settings, check_address
+from serving.settings import Role
 
 PARTS: Mapping[Entity, str] = {"user": "user", "context": "context", "item": "candidates"}
 """Part of the request that carries an entity's raw values."""
@@ -21,11 +21,11 @@ PARTS: Mapping[Entity, str] = {"user": "user", "context": "context", "item": "ca
 
 @dataclass(frozen=True)
 class Loaded:
-    """A bundle, and what it is called."""
+    """A bundle, what it is called, and where it was found."""
 
     bundle: Bundle
     name: ModelName
-    uri: str
+    place: BundlePlace
 
 
 @dataclass(frozen=True)
@@ -34,37 +34,49 @@ class Served:
 
     scorer: Scorer
     description: ModelDescription
+    place: BundlePlace
 
     @property
     def name(self) -> ModelName:
-        """What answers call it."""
+        """What it is called."""
         return ModelName(name=self.description.name, version=self.description.version)
 
+    @property
+    def role(self) -> Role:
+        """What it is there for."""
+        return self.description.role
 
-Load = Callable[[Settings], Loaded]
+    @property
+    def user_key(self) -> str:
+        """Raw column that identifies the user."""
+        return self.scorer.bundle.encoder.spec.group
+
+    def moved_to(self, role: Role, uri: str) -> "Served":
+        """Return the same model, as that of another address."""
+        return replace(self, description=self.description.model_copy(update={"role": role, "uri": uri}))
 
 
-def load(settings: Settings) -> Loaded:
-    """Bring the bundle that the settings name to local disk, if need be, and read it.
+Load = Callable[[Path, BundlePlace], Loaded]
+
+
+def load(path: Path, place: BundlePlace) -> Loaded:
+    """Read the copy of a bundle.
 
     Raises:
-        ConfigError: there is none, it is broken, or the registry cannot be reached.
+        ConfigError: it is broken.
     """
-    check_address(settings.model)
-    fetched = fetch(settings.model, settings.tracking_uri, into=settings.cache_dir)
-    version = fetched.place.version
-    name = ModelName(name=fetched.place.name, version=content_hash(fetched.path) if version is None else str(version))
-    return Loaded(Bundle.load(fetched.path), name, settings.model)
+    version = content_hash(path) if place.version is None else str(place.version)
+    return Loaded(Bundle.load(path), ModelName(name=place.name, version=version), place)
 
 
-def admit(loaded: Loaded) -> Served:
+def admit(loaded: Loaded, role: Role, uri: str) -> Served:
     """Make a scorer and let it prove itself on the golden requests, which also warms it up.
 
     Raises:
         ConfigError: it does not reproduce its scores, or its formulas are of another model.
     """
     scorer = Scorer(loaded.bundle)
-    return Served(scorer, describe(loaded, golden_requests=verify(scorer)))
+    return Served(scorer, describe(loaded, role, uri, golden_requests=verify(scorer)), loaded.place)
 
 
 def content_hash(directory: Path) -> str:
@@ -74,13 +86,14 @@ def content_hash(directory: Path) -> str:
     return f"sha-{digest.hexdigest()[:12]}"
 
 
-def describe(loaded: Loaded, *, golden_requests: int) -> ModelDescription:
+def describe(loaded: Loaded, role: Role, uri: str, *, golden_requests: int) -> ModelDescription:
     """Tell clients what the model predicts, and from what."""
     spec, manifest = loaded.bundle.encoder.spec, loaded.bundle.manifest
     return ModelDescription(
         name=loaded.name.name,
         version=loaded.name.version,
-        uri=loaded.uri,
+        role=role,
+        uri=uri,
         fingerprint=manifest.fingerprint,
         golden_requests=golden_requests,
         objectives=[objective(task) for task in manifest.tasks],

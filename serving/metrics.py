@@ -1,32 +1,33 @@
 """What the service counts, in Prometheus' format."""
 
-import threading
-from collections.abc import Iterable
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
 
-from recsys_mtl.data.schema import MISSING_ID, UNKNOWN_ID
-from recsys_mtl.data.values import single_array
 from serving.loading import Served
-from serving.scorer import Scores
+from serving.score_histograms import Family, ScoreHistograms
+from serving.scorer import Scorer, Scores
+from serving.shared import Shared
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 CANDIDATES = (1, 10, 50, 100, 200, 500, 1000, 2000, 5000)
 PROBABILITIES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SCORE_BOUNDS = (*PROBABILITIES, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 """Fine where probabilities are, coarse above 1, where only amounts are."""
+DIFFERENCE_BOUNDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+
+SCORES = Family("recsys_objective_scores", "Predictions by objective.", ("task",), SCORE_BOUNDS)
+DIFFERENCES = Family(
+    "recsys_shadow_score_difference", "How far the challenger's prediction is above the champion's, or below.",
+    ("task", "challenger"), DIFFERENCE_BOUNDS,
+)  # fmt: skip
 
 
 class Metrics:
-    """The metrics of one service, apart from those of any other in the same process."""
+    """The metrics of one service, apart from those of any other in the same process.
 
-    def __init__(self) -> None:
+    Those of worker processes are counted in files: every worker gives the sums over all.
+    """
+
+    def __init__(self, shared: Shared | None = None) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter("recsys_requests", "Requests answered.", ("route", "status"), registry=self.registry)
         self.seconds = Histogram(
@@ -36,9 +37,11 @@ class Metrics:
             "recsys_request_candidates", "Candidates per request.", buckets=CANDIDATES, registry=self.registry
         )
         self.values = Counter(
-            "recsys_feature_values", "Ids read by the model, one per candidate or list entry.", ("feature",),
+            "recsys_feature_values",
+            "Ids read: those of the user and the context once per request.",
+            ("feature",),
             registry=self.registry,
-        )  # fmt: skip
+        )
         self.unknown = Counter(
             "recsys_feature_unknown", "Ids among them that training did not know.", ("feature",), registry=self.registry
         )
@@ -49,66 +52,59 @@ class Metrics:
             registry=self.registry,
         )
         self.info = Gauge(
-            "recsys_model_info", "1 for the model that answers.", ("name", "version", "fingerprint"),
+            "recsys_model_info", "Processes in which this model answers; 0 after a swap.",
+            ("role", "name", "version", "fingerprint"), registry=self.registry, multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.stale = Gauge(
+            "recsys_model_stale_seconds", "Time for which the registry could not be asked for a newer version.",
+            ("role", "uri"), registry=self.registry, multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.swaps = Counter(
+            "recsys_model_swaps", "Changes of a model while serving, by outcome.", ("role", "result"),
             registry=self.registry,
         )  # fmt: skip
-        self.scores = ScoreHistograms("recsys_objective_scores", "Predictions by objective.")
-        self.registry.register(self.scores)
+        self.answers = Counter(
+            "recsys_model_requests", "Requests scored, by the model that answered.", ("role", "name", "version"),
+            registry=self.registry,
+        )  # fmt: skip
+        self.shadow = Counter(
+            "recsys_shadow_requests", "Requests for shadow scoring, by outcome.", ("result",), registry=self.registry
+        )
+        self.scores, self.differences = ScoreHistograms(SCORES, shared), ScoreHistograms(DIFFERENCES, shared)
+        self.collected = self.registry if shared is None else CollectorRegistry()
+        if shared is not None:
+            shared.collect_into(self.collected)
+        self.collected.register(self.scores)
+        self.collected.register(self.differences)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count a request."""
         self.requests.labels(route, str(status)).inc()
         self.seconds.labels(route).observe(seconds)
 
-    def serves(self, served: Served) -> None:
+    def serves(self, before: Served | None, served: Served) -> None:
         """Name the model that answers from now on."""
-        self.info.clear()
-        self.info.labels(served.name.name, served.name.version, served.description.fingerprint).set(1)
+        for value, one in ((0, before), (1, served)):
+            if one is not None:
+                fingerprint = one.description.fingerprint
+                self.info.labels(one.role, one.name.name, one.name.version, fingerprint).set(value)
 
-    def scored(self, scores: Scores, tasks: tuple[str, ...]) -> None:
-        """Count a request's candidates, their scores and their inputs."""
-        self.candidates.observe(len(scores.item_ids))
-        for task, score_B in zip(tasks, scores.scores_BT.unbind(1), strict=True):
-            self.scores.observe(task, score_B.double().numpy())
-        for name in scores.encoded.column_names:
-            if (ids := ids_of(scores.encoded, name)) is not None:
-                self.values.labels(name).inc(ids.size)
-                self.unknown.labels(name).inc(int((ids == UNKNOWN_ID).sum()))
-                self.missing.labels(name).inc(int((ids == MISSING_ID).sum()))
+    def answered_by(self, served: Served) -> None:
+        """Count a request for the model that answers it."""
+        self.answers.labels(served.role, served.name.name, served.name.version).inc()
+
+    def scored(self, scores: Scores, scorer: Scorer) -> None:
+        """Count a request's candidates, their scores and its inputs."""
+        question, sides = scores.question, scorer.engine.inputs
+        self.candidates.observe(len(question.item_ids))
+        for task, score_B in zip(scorer.bundle.tasks, scores.scores_BT.unbind(1), strict=True):
+            self.scores.observe((task,), score_B.double().numpy())
+        for side, encoded in ((sides.head, question.head), (sides.items, question.candidates)):
+            for name, (values, unknown, missing) in zip(side.id_names, encoded.id_counts(), strict=True):
+                self.values.labels(name).inc(values)
+                self.unknown.labels(name).inc(unknown)
+                self.missing.labels(name).inc(missing)
 
     def text(self) -> bytes:
         """Write all metrics."""
-        return generate_latest(self.registry)
-
-
-class ScoreHistograms(Collector):
-    """A histogram per objective that takes a whole request's scores: a call for each would cost more than the model."""
-
-    def __init__(self, name: str, help_text: str) -> None:
-        self.name, self.help = name, help_text
-        self.lock = threading.Lock()
-        self.counts: dict[str, npt.NDArray[np.int64]] = {}
-        self.sums: dict[str, float] = {}
-
-    def observe(self, task: str, scores: npt.NDArray[np.float64]) -> None:
-        """Add scores of an objective."""
-        buckets = np.bincount(np.searchsorted(SCORE_BOUNDS, scores), minlength=len(SCORE_BOUNDS) + 1)
-        with self.lock:
-            self.counts[task] = self.counts.get(task, 0) + buckets
-            self.sums[task] = self.sums.get(task, 0.0) + float(scores.sum())
-
-    def collect(self) -> Iterable[Metric]:
-        family = HistogramMetricFamily(self.name, self.help, labels=("task",))
-        bounds = [*map(str, SCORE_BOUNDS), "+Inf"]
-        with self.lock:
-            for task, counts in self.counts.items():
-                cumulative = [float(count) for count in np.cumsum(counts)]
-                family.add_metric((task,), list(zip(bounds, cumulative, strict=True)), self.sums[task])
-        yield family
-
-
-def ids_of(encoded: pa.Table, name: str) -> npt.NDArray[np.int32] | None:
-    """Return the ids of an encoded column, flat; None for dense numbers."""
-    column: Any = single_array(encoded[name])  # lists' methods are not among an array's
-    ids = column.flatten() if pa.types.is_list(column.type) else column
-    return ids.to_numpy() if pa.types.is_int32(ids.type) else None
+        return generate_latest(self.collected)

@@ -1,13 +1,13 @@
 """The endpoints."""
 
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-import orjson
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.routing import APIRoute
+from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import WrapValidator
 
+from serving.bodies import UnparsedRoute
 from serving.errors import Problems
 from serving.schemas import Health, Models, RankRequest, Readiness, ScoreAnswer, ScoreRequest
 from serving.service import Service
@@ -16,27 +16,6 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problems, "description": "Something is wrong with the request; `loc` says where."},
     503: {"model": Problems, "description": "No model is ready; `/readyz` says why."},
 }
-
-
-class JSONRequest(Request):
-    """Reads bodies with orjson: fast, and strict about what JSON is (no NaN, no infinity, no endless nesting)."""
-
-    async def json(self) -> Any:
-        """Parse the body."""
-        return orjson.loads(await self.body())
-
-
-class JSONRoute(APIRoute):
-    """A route whose body is read by `JSONRequest`."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap the handler."""
-        handle = super().get_route_handler()
-
-        async def handle_json(request: Request) -> Response:
-            return await handle(JSONRequest(request.scope, request.receive))
-
-        return handle_json
 
 
 def service_of(request: Request) -> Service:
@@ -51,27 +30,44 @@ def request_id_of(request: Request) -> str:
 
 TheService = Annotated[Service, Depends(service_of)]
 RequestId = Annotated[str, Depends(request_id_of)]
+Kind = TypeVar("Kind")
+Unparsed = Annotated[Kind, WrapValidator(lambda body, _: body)]
+"""A body that is documented as what it must be, and arrives as bytes."""
 
-router = APIRouter(route_class=JSONRoute)
+router = APIRouter(route_class=UnparsedRoute)
 
 
-@router.post("/v1/rank", responses=REFUSALS, tags=["ranking"])
-async def rank(body: RankRequest, service: TheService, request_id: RequestId) -> ScoreAnswer:
+@router.post("/v1/rank", response_model=ScoreAnswer, responses=REFUSALS, tags=["ranking"])
+async def rank(request: Request, body: Unparsed[RankRequest], service: TheService, request_id: RequestId) -> Response:
     """Score the candidates and return them best first."""
-    return await service.answer(body, request_id, lambda scores: scores.ranking(body.top_k))
+    return await answered(request, body, RankRequest, service, request_id)
 
 
-@router.post("/v1/score", responses=REFUSALS, tags=["ranking"])
-async def score(body: ScoreRequest, service: TheService, request_id: RequestId) -> ScoreAnswer:
+@router.post("/v1/score", response_model=ScoreAnswer, responses=REFUSALS, tags=["ranking"])
+async def score(request: Request, body: Unparsed[ScoreRequest], service: TheService, request_id: RequestId) -> Response:
     """Score the candidates and return them in the order of the request."""
-    return await service.answer(body, request_id, lambda scores: list(range(len(scores.item_ids))))
+    return await answered(request, body, ScoreRequest, service, request_id)
+
+
+async def answered(
+    request: Request, body: object, kind: type[ScoreRequest], service: Service, request_id: str
+) -> Response:
+    """Answer a body of JSON with one."""
+    if not isinstance(body, bytes) or not is_json(request.headers.get("content-type", "")):
+        raise RequestValidationError([{"type": "model_type", "loc": ("body",), "msg": ""}])
+    return Response(await service.answer(body, kind, request_id), media_type="application/json")
+
+
+def is_json(content_type: str) -> bool:
+    """Tell whether a header names JSON."""
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 @router.get("/v1/models", tags=["ranking"])
 async def models(service: TheService) -> Models:
-    """Describe the models that answer: objectives, inputs and formulas."""
-    served = service.slot.served
-    return Models(models=[served.description] if served else [])
+    """Describe the models that answer (objectives, inputs and formulas) and how it stands with every address."""
+    return service.lineup.models()
 
 
 @router.get("/healthz", tags=["operation"])
@@ -83,7 +79,7 @@ async def healthz() -> Health:
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready."}}, tags=["operation"])
 async def readyz(service: TheService, response: Response) -> Readiness:
     """Tell whether a model can answer, and if not, why."""
-    readiness = service.slot.readiness()
+    readiness = service.lineup.readiness()
     response.status_code = 200 if readiness.status == "ready" else 503
     return readiness
 

@@ -1,22 +1,24 @@
-"""Runs the service: one process, one address, until it is told to stop."""
+"""Runs the service: one address, and one process or several, until it is told to stop."""
 
 import logging
 import socket
 import sys
 import warnings
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from recsys_mtl.config import ConfigError
-from serving.settings import Settings, check_address, read_settings
+from serving.settings import DRAIN_SECONDS, Settings, check_addresses, read_settings
+from serving.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 log = logging.getLogger("serving")
 
 CHATTER = ("torch", "torchrec", "fbgemm_gpu", "mlflow", "alembic")
-DRAIN_SECONDS = 30
-"""How long a stop waits for requests in flight."""
 
 
 def run(**overrides: Any) -> int:
@@ -24,7 +26,7 @@ def run(**overrides: Any) -> int:
     configure_logging()
     try:
         settings = read_settings(**overrides)
-        check_address(settings.model)
+        check_addresses(settings)
         serve(settings)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
@@ -33,22 +35,28 @@ def run(**overrides: Any) -> int:
 
 
 def serve(settings: Settings) -> None:
-    """Listen, load the model and answer.
+    """Listen, load the models and answer.
 
     Raises:
         ConfigError: the address cannot be listened on.
     """
     listener = listen(settings.host, settings.port)
-    # Not at the top: importing torch takes seconds, which a wrong setting need not wait for.
+    log.info("listening on %s (API at /docs), loading %s", address_of(listener), settings.model)
+    if settings.workers > 1 or settings.supervise:
+        Supervisor(settings, listener).run()
+        return
+    # Not at the top: importing torch takes seconds, which neither a wrong setting nor a supervisor need wait for.
     from serving.app import create_app
 
     quieten()
-    log.info("listening on %s (API at /docs), loading %s", address_of(listener), settings.model)
-    config = uvicorn.Config(
-        create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS
-    )
     with listener, suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        server_of(create_app(settings)).run(sockets=[listener])
+
+
+def server_of(app: "FastAPI") -> uvicorn.Server:
+    """Make the server of an app."""
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS)
+    return uvicorn.Server(config)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -5,12 +5,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from recsys_mtl.fusion import Fusions
+from serving.settings import Role
 
 SCALAR = {"anyOf": [{"type": kind} for kind in ("string", "integer", "number", "boolean", "null")]}
 Cell = Annotated[Any, WithJsonSchema({"anyOf": [*SCALAR["anyOf"], {"type": "array", "items": SCALAR}]})]
 """A raw value. Its type is checked against the feature that reads it, a column at a time and not value by value."""
 
 SMALLEST_ID, LARGEST_ID = -(2**63), 2**64 - 1
+LONGEST_ID = 256
 LARGEST_WHOLE_FLOAT = 2**53
 
 
@@ -20,9 +22,9 @@ def read_id(value: Any) -> int | str:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and SMALLEST_ID <= value <= LARGEST_ID:
         return value
-    if isinstance(value, str) and 0 < len(value) <= 256:
+    if isinstance(value, str) and 0 < len(value) <= LONGEST_ID:
         return value
-    raise ValueError("expected text of 1 to 256 characters or a whole number of 64 bits")
+    raise ValueError(f"expected text of 1 to {LONGEST_ID} characters or a whole number of 64 bits")
 
 
 ItemId = Annotated[
@@ -32,7 +34,7 @@ ItemId = Annotated[
         {
             "anyOf": [
                 {"type": "integer", "minimum": SMALLEST_ID, "maximum": LARGEST_ID},
-                {"type": "string", "minLength": 1, "maxLength": 256},
+                {"type": "string", "minLength": 1, "maxLength": LONGEST_ID},
             ]
         }
     ),
@@ -66,6 +68,9 @@ class ScoreRequest(RequestPart):
     """Items to score, as many as the service's ``max_candidates`` allows."""
     fusion: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """Name of one of the model's score formulas; the default one where it is not given."""
+    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Which model shall answer: ``champion``, ``challenger``, or a ``VERSION`` or ``NAME/VERSION`` of `/v1/models`;
+    where it is not given, the one that the user's share of the traffic goes to."""
 
 
 class RankRequest(ScoreRequest):
@@ -75,7 +80,8 @@ class RankRequest(ScoreRequest):
     """Number of candidates to return, the best ones; all where it is not given."""
 
 
-Status = Literal["loading", "ready", "refused"]
+Status = Literal["loading", "ready", "refused", "waiting"]
+"""Of a model: ``waiting`` for a registry that cannot be reached, or does not have it yet."""
 
 
 class AnswerPart(BaseModel):
@@ -89,6 +95,12 @@ class ModelName(AnswerPart):
 
     name: str
     version: str
+
+
+class Answering(ModelName):
+    """The model that answered, and as what."""
+
+    role: Role
 
 
 class FormulaName(AnswerPart):
@@ -113,7 +125,7 @@ class ScoreAnswer(AnswerPart):
 
     request_id: str
     """The request's ``X-Request-ID``, or one made for it."""
-    model: ModelName
+    model: Answering
     fusion: FormulaName
     candidates: list[ScoredCandidate]
     """In the request's order for ``/v1/score``, best first for ``/v1/rank``; equal scores keep the request's order."""
@@ -144,8 +156,9 @@ class ModelDescription(AnswerPart):
 
     name: str
     version: str
+    role: Role
     uri: str
-    """Where it was loaded from."""
+    """Address that it was loaded from."""
     fingerprint: str
     """Of the feature specification: the same as that of the data sets it can be evaluated on."""
     golden_requests: int
@@ -156,19 +169,41 @@ class ModelDescription(AnswerPart):
     fusions: Fusions
 
 
+class Refusal(AnswerPart):
+    """A version that was not let in."""
+
+    version: str | None
+    reason: str
+
+
+class ModelState(AnswerPart):
+    """How it stands with the model of one address."""
+
+    role: Role
+    uri: str
+    status: Status
+    """``ready`` when it answers."""
+    reason: str
+    """What is being waited for, or why there is no model."""
+    model: ModelName | None = None
+    stale: bool = False
+    """Whether the registry could not be asked lately, so that there may be a newer version."""
+    refused: Refusal | None = None
+    """A newer version that failed its checks; it is not tried again until the alias moves."""
+
+
 class Models(AnswerPart):
-    """Models that can answer now."""
+    """What can answer now, and how it stands with every address."""
 
     models: list[ModelDescription]
+    states: list[ModelState]
 
 
-class Readiness(AnswerPart):
-    """Whether requests can be answered."""
+class Readiness(ModelState):
+    """Whether requests can be answered: the state of the champion."""
 
-    status: Status
-    reason: str
-    """What is being waited for, or why the model was refused."""
-    model: ModelName | None = None
+    others: list[ModelState]
+    """The challenger and the pinned models; requests that do not ask for them do not need them."""
 
 
 class Health(AnswerPart):

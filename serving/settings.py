@@ -1,10 +1,11 @@
 """Settings of the ranking service, from the environment; those of the model come with its bundle."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from recsys_mtl.config import ConfigError, describe
 from recsys_mtl.storage.stores import is_address
@@ -12,6 +13,12 @@ from recsys_mtl.tracking import TrackingConfig
 
 PREFIX = "RECSYS_MTL_"
 REMOTE = ("models:", "runs:")
+
+DRAIN_SECONDS = 30
+"""How long a stop waits for requests in flight."""
+
+Role = Literal["champion", "challenger", "pinned"]
+"""What a model is there for: the champion answers, the challenger wants to, a pinned one is there to be asked."""
 
 
 class Settings(BaseSettings):
@@ -24,6 +31,23 @@ class Settings(BaseSettings):
     model: Annotated[str, Field(min_length=1)] = "models:/recsys-mtl@champion"
     """What to serve: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``runs:/RUN/bundle`` or a bundle's directory,
     in an object store, too: ``s3://BUCKET/DIRECTORY``."""
+    challenger: Annotated[str, Field(min_length=1)] | None = None
+    """A second model, such as ``models:/recsys-mtl@challenger``: for a share of the users, for shadow scoring, and for
+    requests that ask for it."""
+    pinned: Annotated[tuple[str, ...], NoDecode] = ()
+    """More models, separated by blanks or commas, for requests that ask for them by version."""
+    challenger_percent: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.0
+    """Share of the users whom the challenger answers, until ``PUT /v1/traffic`` changes it."""
+    shadow: bool = False
+    """Whether the challenger scores, unseen, what the champion answers, until ``PUT /v1/traffic`` changes it."""
+    shadow_queue: PositiveInt = 64
+    """Requests that may wait for shadow scoring; further ones are left out, and counted."""
+    poll_seconds: PositiveFloat = 15.0
+    """How often the registry is asked where an alias points."""
+    workers: PositiveInt = 1
+    """Processes that answer, each with scoring threads of its own."""
+    supervise: bool = False
+    """Whether even a single worker gets a supervisor, which starts it again when it dies; several always have one."""
     tracking_uri: Annotated[str, Field(min_length=1)] = TrackingConfig().uri
     """The MLflow server or database that ``models:/`` and ``runs:/`` are looked up in."""
     cache_dir: Path = Path("~/.cache/recsys-mtl")
@@ -39,6 +63,18 @@ class Settings(BaseSettings):
     scoring_threads: PositiveInt = 1
     """Requests that are scored at the same time; the others wait their turn."""
 
+    @field_validator("pinned", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return re.split(r"[\s,]+", value.strip(", \t\n")) if isinstance(value, str) and value.strip() else value or ()
+
+    @field_validator("challenger_percent", "shadow")
+    @classmethod
+    def _has_a_challenger(cls, value: Any, info: ValidationInfo) -> Any:
+        if value and info.data.get("challenger") is None:
+            raise ValueError(f"there is no challenger for it: set {PREFIX}CHALLENGER, too")
+        return value
+
     @field_validator("cache_dir")
     @classmethod
     def _home(cls, path: Path) -> Path:
@@ -49,6 +85,12 @@ class Settings(BaseSettings):
     def _not_a_service_link(cls, value: Any) -> Any:
         # Kubernetes sets RECSYS_MTL_PORT=tcp://10.0.0.1:8000 in every pod beside a Service called recsys-mtl.
         return cls.model_fields["port"].default if isinstance(value, str) and value.startswith("tcp://") else value
+
+    @property
+    def models(self) -> tuple[tuple[Role, str], ...]:
+        """The address of every model, with its role."""
+        challenger: tuple[tuple[Role, str], ...] = () if self.challenger is None else (("challenger", self.challenger),)
+        return (("champion", self.model), *challenger, *(("pinned", uri) for uri in self.pinned))
 
 
 def read_settings(**overrides: Any) -> Settings:
@@ -65,12 +107,22 @@ def read_settings(**overrides: Any) -> Settings:
         raise ConfigError(PREFIX + describe({**p, "loc": (str(p["loc"][0]).upper(),)}, {}) for p in problems) from None
 
 
-def check_address(model: str) -> None:
-    """Find what is wrong with the address of a local bundle at once, before a server is started for it.
+def check_addresses(settings: Settings) -> None:
+    """Find what is wrong with the addresses of local bundles at once, before a server is started for them.
 
     Raises:
-        ConfigError: there is no bundle.
+        ConfigError: there is no bundle at one of them.
     """
-    remote = model.startswith(REMOTE) or is_address(model)  # those may come to be while the server runs
-    if not remote and not (Path(model) / "model.yaml").is_file():
-        raise ConfigError([f"model: {model!r} is not a bundle's directory: it has no model.yaml"])
+    fields = {"champion": "model", "challenger": "challenger", "pinned": "pinned"}
+    problems = [
+        f"{fields[role]}: {uri!r} is not a bundle's directory: it has no model.yaml"
+        for role, uri in settings.models
+        if not is_remote(uri) and not (Path(uri) / "model.yaml").is_file()
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def is_remote(uri: str) -> bool:
+    """Say whether a bundle may come to be, or to be reachable, while the server runs."""
+    return uri.startswith(REMOTE) or is_address(uri)

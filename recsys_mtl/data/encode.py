@@ -91,6 +91,10 @@ class Encoder:
             columns |= self._encode_feature(feature, raw)
         return pa.table(columns)
 
+    def index(self, table: str) -> dict[str, int]:
+        """Return the row of every value of a table's vocabulary."""
+        return self._indices[table]
+
     def _encode_feature(self, feature: Feature, raw: pa.Table) -> dict[str, Array]:
         if isinstance(feature, IdFeature):
             return {feature.name: pa.array(self._encode_id(feature, raw))}

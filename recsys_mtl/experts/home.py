@@ -87,6 +87,15 @@ class HoME(ExpertLayer):
             z_BCH, shared_B1H = self.meta(self.membership_CT @ x_BGR, x_BGR.mean(1, keepdim=True))
         return self.task(z_BCH, shared_B1H, self.group_T)  # type: ignore[no-any-return]
 
+    def input_maps(self) -> list[GroupedLinear]:
+        """Return the first layer of the groups' experts, and the gates; none if feature gates multiply the inputs."""
+        meta = self.meta
+        if isinstance(meta.group_views, FeatureGate):
+            return []
+        gates = (meta.group_gate, meta.shared_gate, meta.group_self, meta.shared_self)
+        banks = (meta.group_bank, meta.shared_bank)
+        return [*(bank.input_map for bank in banks), *(gate.linear for gate in gates if gate is not None)]
+
 
 class MetaLayer(nn.Module):
     """z_c = Σ gate_c(v) {E_shared, E_c} + selfgate_c(v) {E_c}; the shared part mixes the experts of all groups."""

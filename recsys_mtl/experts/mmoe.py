@@ -6,7 +6,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from recsys_mtl.experts.base import ExpertLayer
-from recsys_mtl.layers import ExpertBank, Gate, LayerStyle
+from recsys_mtl.layers import ExpertBank, Gate, GroupedLinear, LayerStyle
 from recsys_mtl.tasks import Task, task_names
 
 
@@ -44,3 +44,7 @@ class MMoE(ExpertLayer):
         if G == 1:
             return weights_BTE @ h_BGEH.squeeze(1)
         return (weights_BTE.unsqueeze(2) @ h_BGEH).squeeze(2)
+
+    def input_maps(self) -> list[GroupedLinear]:
+        """Return the first layer of the experts, and the gates."""
+        return [self.bank.input_map, self.gate.linear]

@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from recsys_mtl.experts.base import ExpertLayer
-from recsys_mtl.layers import ExpertBank, Gate, LayerStyle
+from recsys_mtl.layers import ExpertBank, Gate, GroupedLinear, LayerStyle
 from recsys_mtl.tasks import Task, task_names
 
 
@@ -54,6 +54,13 @@ class PLE(ExpertLayer):
         for level in self.levels:
             task_BGR, shared_B1R = level(task_BGR, shared_B1R)
         return task_BGR
+
+    def input_maps(self) -> list[GroupedLinear]:
+        """Return the first layer of the first level's experts, and its gates."""
+        first = self.levels[0]
+        assert isinstance(first, Level)
+        gates = [first.task_gate, *([] if first.shared_gate is None else [first.shared_gate])]
+        return [first.own.input_map, first.shared.input_map, *(gate.linear for gate in gates)]
 
 
 class Level(nn.Module):

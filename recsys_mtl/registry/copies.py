@@ -26,13 +26,20 @@ def fetch(uri: str, tracking_uri: str, *, into: Path) -> Fetched:
         ConfigError: no such model, version, alias, run or directory, or the registry cannot be reached.
     """
     place = describe(uri, tracking_uri)
-    if place.is_local:
-        return Fetched(Path(place.location), place)
-    target = into / place.folder
-    if not (place.final and target.exists()):
+    return Fetched(copy_of(place, tracking_uri, into=into, uri=uri), place)
+
+
+def copy_of(place: BundlePlace, tracking_uri: str, *, into: Path, uri: str) -> Path:
+    """Bring the bundle that ``uri`` was found to mean to local disk, whatever the address means by now.
+
+    Raises:
+        ConfigError: its files are gone, or cannot be reached.
+    """
+    target = place.copy_in(into)
+    if not (place.is_local or (place.final and target.exists())):
         with refusals(uri):
             _download(place, tracking_uri, target)
-    return Fetched(target, place)
+    return target
 
 
 def _download(place: BundlePlace, tracking_uri: str, target: Path) -> None:

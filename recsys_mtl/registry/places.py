@@ -53,6 +53,10 @@ class BundlePlace:
             return f"directories/{origin}"
         return f"runs/{origin}" if self.version is None else f"{self.name}/{self.version}-{origin}"
 
+    def copy_in(self, directory: Path) -> Path:
+        """Name the copy among those in ``directory``; a directory of this machine is used where it is."""
+        return Path(self.location) if self.is_local else directory / self.folder
+
 
 def describe(uri: str, tracking_uri: str) -> BundlePlace:
     """Say which bundle an address means now, without fetching it.

@@ -1,6 +1,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,8 +44,8 @@ def bundle(bundle_path: Path) -> Bundle:
 @pytest.fixture(scope="session")
 def start(bundle_path: Path) -> Start:
     @contextmanager
-    def started(model: Path = bundle_path, load: Load = load, **settings: int) -> Iterator[TestClient]:
-        app = create_app(Settings(model=str(model), **settings), load)  # type: ignore[arg-type]
+    def started(model: Path = bundle_path, load: Load = load, **settings: Any) -> Iterator[TestClient]:
+        app = create_app(Settings(model=str(model), **settings), load)
         with TestClient(app) as client:
             yield until_settled(client)
 

@@ -4,14 +4,15 @@ from pathlib import Path
 import pytest
 
 from recsys_mtl.config import ConfigError
-from recsys_mtl.registry import BundlePlace, Fetched
-from serving import loading
-from serving.loading import content_hash, load
-from serving.settings import Settings, check_address
+from recsys_mtl.registry import BundlePlace
+from serving.loading import admit, content_hash, load
+from serving.settings import Settings, check_addresses
+
+DIRECTORY = BundlePlace("untrained", None, None, "somewhere", final=True)
 
 
 def test_a_directory_is_served_under_its_name_and_content(bundle_path: Path, tmp_path: Path) -> None:
-    loaded = load(Settings(model=str(bundle_path)))
+    loaded = load(bundle_path, DIRECTORY)
     assert (loaded.name.name, loaded.name.version) == ("untrained", content_hash(bundle_path))
     copy = Path(shutil.copytree(bundle_path, tmp_path / "copy"))
     assert content_hash(copy) == content_hash(bundle_path)
@@ -19,26 +20,18 @@ def test_a_directory_is_served_under_its_name_and_content(bundle_path: Path, tmp
     assert content_hash(copy) != content_hash(bundle_path)
 
 
-def test_a_registered_model_is_fetched_and_served_under_its_version(
-    bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    def fetch(uri: str, tracking_uri: str, *, into: Path) -> Fetched:
-        asked.append((uri, tracking_uri, into))
-        return Fetched(bundle_path, BundlePlace("shop", 3, "run", "somewhere", final=True))
-
-    monkeypatch.setattr(loading, "fetch", fetch)
-    settings = Settings(model="models:/shop@champion", tracking_uri="http://mlflow:5000", cache_dir=tmp_path)
-    loaded = load(settings)
-    assert asked == [("models:/shop@champion", "http://mlflow:5000", tmp_path)]
-    assert (loaded.name.name, loaded.name.version, loaded.uri) == ("shop", "3", "models:/shop@champion")
+def test_a_registered_model_is_served_under_its_version(bundle_path: Path) -> None:
+    loaded = load(bundle_path, BundlePlace("shop", 3, "run", "somewhere", final=True))
+    served = admit(loaded, "champion", "models:/shop@champion")
+    assert (served.name.name, served.name.version, served.role) == ("shop", "3", "champion")
+    assert served.description.uri == "models:/shop@champion"
+    other = served.moved_to("pinned", "models:/shop/3")
+    assert (other.role, other.description.uri, other.scorer) == ("pinned", "models:/shop/3", served.scorer)
 
 
-def test_a_directory_without_a_bundle_is_found_out_at_once(bundle_path: Path, tmp_path: Path) -> None:
-    check_address(str(bundle_path))
-    check_address("models:/shop@champion")
-    check_address("s3://bucket/bundle")
-    for address in (str(tmp_path), str(tmp_path / "nothing")):
-        with pytest.raises(ConfigError, match="is not a bundle's directory"):
-            check_address(address)
+def test_directories_without_a_bundle_are_found_out_at_once(bundle_path: Path, tmp_path: Path) -> None:
+    check_addresses(Settings(model=str(bundle_path), challenger="models:/shop@challenger", pinned=("s3://bucket/b",)))
+    with pytest.raises(ConfigError) as error:
+        check_addresses(Settings(model=str(tmp_path), challenger=str(tmp_path / "nothing"), pinned=(str(tmp_path),)))
+    assert [problem.partition(":")[0] for problem in error.value.problems] == ["model", "challenger", "pinned"]
+    assert all("is not a bundle's directory" in problem for problem in error.value.problems)

@@ -20,6 +20,7 @@ Operations = dict[tuple[str, str], Any]
 
 ROUTES = {("POST", "/v1/rank"), ("POST", "/v1/score"), ("GET", "/v1/models")}
 ROUTES |= {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics")}
+ROUTES |= {("GET", "/v1/traffic"), ("PUT", "/v1/traffic")}
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +95,11 @@ def test_whatever_is_read_is_as_described(operations: Operations, path: str) -> 
 def test_the_description_names_what_requests_and_answers_have(client: TestClient) -> None:
     description = client.get("/openapi.json").json()
     schemas = description["components"]["schemas"]
-    assert set(schemas["RankRequest"]["properties"]) == {"user", "context", "candidates", "fusion", "top_k"}
+    assert set(schemas["RankRequest"]["properties"]) == {"user", "context", "candidates", "fusion", "model", "top_k"}
     assert schemas["RankRequest"]["required"] == ["user", "candidates"]
     assert schemas["RankRequest"]["additionalProperties"] is False
     for part in ("RankRequest", "Candidate", "ScoreAnswer", "ScoredCandidate", "ModelDescription"):
         undescribed = [name for name, field in schemas[part]["properties"].items() if "description" not in field]
-        assert set(undescribed) <= {"model", "fusion", "name", "version", "item_id", "objectives", "fusions"}, part
+        assert set(undescribed) <= {"model", "fusion", "name", "version", "item_id", "objectives", "fusions", "role"}, part
     assert "/docs" not in json.dumps(description["paths"])
     assert client.get("/docs").status_code == 200

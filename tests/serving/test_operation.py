@@ -8,12 +8,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from recsys_mtl.config import ConfigError
+from recsys_mtl.registry import BundlePlace
 from serving.app import create_app
 from serving.loading import Loaded, content_hash, load
 from serving.service import Service
 from serving.settings import Settings
 from tests.serving.conftest import Start
-from tests.serving.world import answered, one_user, request_of, until_settled
+from tests.serving.world import answered, one_user, request_of, sample, until_settled
 
 BODY = {
     "user": {"user": 1, "city": "unheard-of"},
@@ -21,24 +22,19 @@ BODY = {
 }
 
 
-def sample(client: TestClient, name: str) -> float:
-    """Read one sample of the metrics, 0 where it is not there yet."""
-    found = re.search(rf"^{re.escape(name)} (\S+)$", client.get("/metrics").text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
-
-
 def test_a_service_is_ready_only_when_its_model_is(bundle_path: Path) -> None:
     go = threading.Event()
 
-    def load_slowly(settings: Settings) -> Loaded:
+    def load_slowly(path: Path, place: BundlePlace) -> Loaded:
         assert go.wait(60)
-        return load(settings)
+        return load(path, place)
 
     with TestClient(create_app(Settings(model=str(bundle_path)), load_slowly)) as client:
         waiting = client.get("/readyz")
         assert (waiting.status_code, waiting.json()["status"]) == (503, "loading")
         assert client.get("/healthz").json() == {"status": "ok"}
-        assert client.get("/v1/models").json() == {"models": []}
+        models = client.get("/v1/models").json()
+        assert (models["models"], models["states"][0]["status"]) == ([], "loading")
         refused = client.post("/v1/rank", json=BODY)
         assert refused.status_code == 503
         assert refused.headers["Retry-After"] == "1"
@@ -50,13 +46,15 @@ def test_a_service_is_ready_only_when_its_model_is(bundle_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [ConfigError(["registry: cannot be reached"]), RuntimeError("registry: broken")])
 def test_a_model_that_cannot_be_loaded_is_reported(start: Start, error: Exception) -> None:
-    def fail(_: Settings) -> Loaded:
+    def fail(*_: object) -> Loaded:
         raise error
 
     with start(load=fail) as client:
         ready = client.get("/readyz")
         assert ready.status_code == 503
-        assert ready.json() == {"status": "refused", "reason": str(error), "model": None}
+        state = ready.json()
+        assert (state["status"], state["reason"], state["model"]) == ("refused", str(error), None)
+        assert state["refused"] == {"version": None, "reason": str(error)}
 
 
 def test_models_say_what_a_request_may_carry(client: TestClient, bundle_path: Path) -> None:
@@ -77,7 +75,7 @@ def test_models_say_what_a_request_may_carry(client: TestClient, bundle_path: Pa
 
 def test_answers_name_their_model_and_their_formula(client: TestClient, bundle_path: Path) -> None:
     answer = answered(client, "/v1/rank", BODY)
-    assert answer["model"] == {"name": "untrained", "version": content_hash(bundle_path)}
+    assert answer["model"] == {"name": "untrained", "version": content_hash(bundle_path), "role": "champion"}
     assert answer["fusion"] == {"name": "default", "version": 1}
 
 
@@ -117,8 +115,8 @@ def test_candidates_scores_and_inputs_are_counted(start: Start) -> None:
             assert sample(client, f'recsys_objective_scores_sum{{task="{task}"}}') == pytest.approx(sum(scores))
             below = sum(score <= 0.5 for score in scores)
             assert sample(client, f'recsys_objective_scores_bucket{{le="0.5",task="{task}"}}') == below
-        # One user value stands in both candidates' rows; a candidate's id and its missing author do so once each.
-        expected = {"city": (2, 2, 0), "user": (2, 0, 0), "hour": (2, 0, 2), "item": (2, 1, 0), "author": (2, 0, 2)}
+        # A user's value is read once for both candidates.
+        expected = {"city": (1, 1, 0), "user": (1, 0, 0), "hour": (1, 0, 1), "item": (2, 1, 0), "author": (2, 0, 2)}
         expected |= {"tags": (2, 0, 0), "history_item": (0, 0, 0)}
         for feature, counts in expected.items():
             names = [
@@ -164,7 +162,7 @@ def test_a_ready_model_is_out_of_the_garbage_collector_s_way(start: Start) -> No
 def test_health_is_answered_while_candidates_are_scored(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     scoring, go = threading.Event(), threading.Event()
     with start() as client:
-        scorer = client.app.state.service.slot.get().scorer  # type: ignore[attr-defined]
+        scorer = client.app.state.service.lineup.champion.get().scorer  # type: ignore[attr-defined]
         score = scorer.score
 
         def score_slowly(body: object) -> object:

@@ -1,11 +1,10 @@
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 from torch import Tensor
 
-from recsys_mtl.bundle import Bundle
+from recsys_mtl.inference import Encoded, Engine
 from tests.serving.conftest import Start
 from tests.serving.world import answered, problems_of
 
@@ -158,14 +157,14 @@ def test_a_request_with_too_many_candidates_is_refused(start: Start) -> None:
 
 
 def test_a_candidate_without_a_finite_score_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    score = Bundle.score_encoded
+    score = Engine.score
 
-    def overflow(bundle: Bundle, encoded: pa.Table) -> Tensor:
-        scores_BT = score(bundle, encoded).clone()
+    def overflow(engine: Engine, head: Encoded, items: Encoded) -> Tensor:
+        scores_BT = score(engine, head, items).clone()
         scores_BT[1, 2] = float("nan")
         return scores_BT
 
-    monkeypatch.setattr(Bundle, "score_encoded", overflow)
+    monkeypatch.setattr(Engine, "score", overflow)
     message = "candidates.1: has no finite score: numbers are too large for the model"
     assert problems_of(client, GOOD) == [("candidates.1", message)]
 

@@ -1,5 +1,6 @@
 """Requests made from logged impressions, and their answers as tensors."""
 
+import re
 import time
 from typing import Any
 
@@ -22,6 +23,28 @@ def until_settled(client: TestClient, seconds: float = 60) -> TestClient:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return client
+
+
+def sample(client: TestClient, name: str) -> float:
+    """Read one sample of the metrics, 0 where it is not there yet."""
+    found = re.search(rf"^{re.escape(name)} (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def until(client: TestClient, name: str, value: float) -> None:
+    deadline = time.monotonic() + 60
+    while sample(client, name) != value:
+        assert time.monotonic() < deadline, client.get("/metrics").text
+        time.sleep(0.02)
+
+
+def until_all_loaded(client: TestClient) -> Json:
+    deadline = time.monotonic() + 60
+    while any(state["status"] == "loading" for state in client.get("/v1/models").json()["states"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    models: Json = client.get("/v1/models").json()
+    return models
 
 
 def one_user(rows: int, seed: int = 7) -> pa.Table:
