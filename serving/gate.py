@@ -62,8 +62,8 @@ class Gate:
 def secret_of(headers: Headers) -> bytes | None:
     """Return the key that a request brings: as a bearer's, or in a header of its own."""
     kind, _, token = headers.get("authorization", "").partition(" ")
-    given = token.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "").strip()
-    return given.encode("latin-1") or None
+    given = token.strip() if kind.lower() == "bearer" else ""
+    return (given or headers.get("x-api-key", "").strip()).encode("latin-1") or None
 
 
 def refusal(key: keys.Key | None, needed: frozenset[keys.Scope], *, is_given: bool) -> ASGIApp:
