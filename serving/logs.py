@@ -55,8 +55,12 @@ def quoted(value: object) -> str:
 def configure_logging(chosen: LogFormat | None) -> None:
     """Write to stderr; to a terminal in text, if nothing is chosen."""
     handler = logging.StreamHandler(sys.stderr)
-    is_text = sys.stderr.isatty() if chosen is None else chosen == "text"
-    handler.setFormatter(TextLines() if is_text else JSONLines())
+    handler.setFormatter(formatter(chosen, is_terminal=sys.stderr.isatty()))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("serving").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module=r"(fbgemm_gpu|torchrec)\b")
+
+
+def formatter(chosen: LogFormat | None, *, is_terminal: bool) -> logging.Formatter:
+    """Return what writes the lines."""
+    return TextLines() if chosen == "text" or (chosen is None and is_terminal) else JSONLines()
