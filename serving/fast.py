@@ -13,6 +13,7 @@ from msgspec.structs import astuple
 
 from recsys_mtl.data.feature_kinds import IdsFeature, NumberFeature, SequenceFeature, column_of, parts_of
 from recsys_mtl.data.schema import Schema
+from recsys_mtl.fusion.expression import LONGEST as LONGEST_FORMULA
 from serving.inputs import ITEM_ID, Inputs, Part
 from serving.schemas import LONGEST_ID, RankRequest, ScoreRequest
 
@@ -22,6 +23,8 @@ Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Identity = Whole | str
 Required = Whole | Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_ID)]
 LISTED = list[Identity | None]
+FORMULA = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_FORMULA)]
+INLINE: Any = msgspec.defstruct("InlineFormula", [("expression", FORMULA)], forbid_unknown_fields=True)
 TYPES: Mapping[frozenset[type], Any] = {
     frozenset({int, float}): float,
     frozenset({int, str}): Identity,
@@ -44,8 +47,9 @@ class FastReader:
             ("user", self.user.struct),
             ("candidates", list[self.candidate.struct]),  # type: ignore[name-defined]
             ("context", self.context.struct, msgspec.field(default_factory=self.context.struct)),
-            ("fusion", str | None, None),
+            ("fusion", FORMULA | INLINE | None, None),
             ("model", str | None, None),
+            ("explain", bool, False),
         ]
         ranked = [*fields, ("top_k", int | None, None)]
         self.decoders = {
@@ -121,6 +125,6 @@ def reader_types(schema: Schema) -> Iterator[tuple[str, frozenset[type]]]:
 
 
 def is_in_order(request: Any) -> bool:
-    """Tell whether a request has candidates, and numbers and names within their bounds."""
+    """Tell whether a request has candidates, and numbers within their bounds."""
     top_k = getattr(request, "top_k", None)
-    return len(request.candidates) > 0 and request.fusion != "" and (top_k is None or top_k > 0)
+    return len(request.candidates) > 0 and (top_k is None or top_k > 0)

@@ -16,6 +16,7 @@ from serving.arrow import head_of_stream, item_ids, read_stream
 from serving.careful import read_carefully, validated
 from serving.errors import RequestError
 from serving.fast import FastReader
+from serving.formulas import AskedFormula
 from serving.inputs import ITEM_ID, Inputs, Place, PlaceOf, place_in_candidates, placed
 from serving.schemas import ScoreRequest
 from serving.store.bare import Bare
@@ -50,8 +51,9 @@ class Question:
     head: Encoded
     """User and context: one row."""
     candidates: Encoded
-    fusion: str | None
+    fusion: AskedFormula | None
     top_k: int | None
+    explain: bool = False
 
 
 class Reader:
@@ -131,7 +133,7 @@ class Reader:
         if candidates is None:
             with placed(place_in_candidates):
                 candidates = self.of_candidates.encode(columns, len(ids))
-        return Question(ids, head, candidates, request.fusion, getattr(request, "top_k", None))
+        return Question(ids, head, candidates, *wishes(request))
 
     def _items(self, raw: pa.Table) -> Encoded:
         return Encoded.of(self._encoded(raw, place_in_candidates), self.candidates)
@@ -164,13 +166,7 @@ class Reader:
 
     def _question(self, request: ScoreRequest, ids: list[int | str], tables: Tables) -> Question:
         head = self._encoded(tables[0], self._place_in_head)
-        return Question(
-            item_ids=ids,
-            head=Encoded.of(head, self.head),
-            candidates=self._items(tables[1]),
-            fusion=request.fusion,
-            top_k=getattr(request, "top_k", None),
-        )
+        return Question(ids, Encoded.of(head, self.head), self._items(tables[1]), *wishes(request))
 
     def _encoded(self, raw: pa.Table, place: PlaceOf) -> pa.Table:
         with placed(place), np.errstate(over="ignore"):  # a number beyond float32 is infinite then, and refused below
@@ -182,6 +178,11 @@ class Reader:
 
     def _place_in_head(self, column: str, _: int | None) -> Place:
         return ("user" if column in self.inputs.user.columns else "context", column)
+
+
+def wishes(request: Any) -> tuple[AskedFormula | None, int | None, bool]:
+    """Return what a request says of its answer: formula, number of candidates, whether to explain."""
+    return AskedFormula.of(request.fusion), getattr(request, "top_k", None), request.explain
 
 
 def check_number(count: int, most: int) -> None:

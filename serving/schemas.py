@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from recsys_mtl.fusion import Fusions
+from recsys_mtl.fusion.expression import LONGEST as LONGEST_FORMULA
 from serving.settings import Role
 
 SCALAR = {"anyOf": [{"type": kind} for kind in ("string", "integer", "number", "boolean", "null")]}
@@ -47,6 +48,32 @@ class RequestPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class InlineFormula(RequestPart):
+    """A formula that comes with the request."""
+
+    expression: Annotated[str, Field(min_length=1, max_length=LONGEST_FORMULA)]
+    """Names of objectives, numbers, ``+ - * / ^``, parentheses, ``log``, ``exp``, ``min`` and ``max``. It must not fall
+    when an objective rises."""
+
+
+def read_fusion(value: Any) -> str | InlineFormula:
+    """Accept the name of a formula, or a formula: as text, or as an object that says that it is one."""
+    text = value["expression"] if isinstance(value, dict) and set(value) == {"expression"} else value
+    if not isinstance(text, str) or not 0 < len(text) <= LONGEST_FORMULA:
+        shape = f"text of 1 to {LONGEST_FORMULA} characters"
+        raise ValueError(f"expected {shape} (the name of a formula, or one) or an object with such as its expression")
+    return text if text is value else InlineFormula(expression=text)
+
+
+Fusion = Annotated[
+    str | InlineFormula,
+    PlainValidator(
+        read_fusion,
+        json_schema_input_type=Annotated[str, Field(min_length=1, max_length=LONGEST_FORMULA)] | InlineFormula,
+    ),
+]
+
+
 class Candidate(RequestPart):
     """An item to score: its id, and the raw values of item features beside it."""
 
@@ -66,11 +93,13 @@ class ScoreRequest(RequestPart):
     """Raw values of context features."""
     candidates: Annotated[list[Candidate], Field(min_length=1)]
     """Items to score, as many as the service's ``max_candidates`` allows."""
-    fusion: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    """Name of one of the model's score formulas; the default one where it is not given."""
+    fusion: Fusion | None = None
+    """Name of one of the model's score formulas, or a formula; the model's default one where it is not given."""
     model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """Which model shall answer: ``champion``, ``challenger``, or a ``VERSION`` or ``NAME/VERSION`` of `/v1/models`;
     where it is not given, the one that the user's share of the traffic goes to."""
+    explain: Annotated[bool, Field(strict=True)] = False
+    """Whether to say why candidates have their scores; it takes a few times as long."""
 
 
 class RankRequest(ScoreRequest):
@@ -106,6 +135,25 @@ class FormulaName(AnswerPart):
     version: int
 
 
+class Baseline(AnswerPart):
+    """What explanations compare candidates with."""
+
+    objectives: dict[str, float]
+    """By objective: its mean over the candidates of the request."""
+    score: float
+    """The formula's value where every candidate has those."""
+
+
+class Explanation(AnswerPart):
+    """Why a candidate has its score."""
+
+    contributions: dict[str, float]
+    """By objective: the candidate's score less what it would be if all candidates had the objective's mean. For sums
+    they add up to the score less the baseline's."""
+    gates: dict[str, dict[str, dict[str, float]]]
+    """By gate of the model and by what reads it, such as a task: the weight of each expert."""
+
+
 class ScoredCandidate(AnswerPart):
     """A candidate with everything that the model says of it."""
 
@@ -114,6 +162,8 @@ class ScoredCandidate(AnswerPart):
     """By objective: the calibrated probability of an event, or an amount in its natural unit."""
     score: float
     """The objectives fused by the formula; higher is better."""
+    explanation: Explanation | None = None
+    """There if the request asks for it."""
 
 
 class ScoreAnswer(AnswerPart):
@@ -122,9 +172,12 @@ class ScoreAnswer(AnswerPart):
     request_id: str
     """The request's ``X-Request-ID``, or one made for it."""
     model: Answering
-    fusion: FormulaName
+    fusion: FormulaName | InlineFormula
+    """The formula's name and version, or the one that the request brought along."""
     candidates: list[ScoredCandidate]
     """In the request's order for ``/v1/score``, best first for ``/v1/rank``; equal scores keep the request's order."""
+    baseline: Baseline | None = None
+    """What explanations compare with, if the request asks for them."""
 
 
 class Objective(AnswerPart):

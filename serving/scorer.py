@@ -6,11 +6,13 @@ from torch import Tensor
 
 from recsys_mtl.bundle import Bundle
 from recsys_mtl.data.values import first_where
-from recsys_mtl.fusion import Formula, fuse
+from recsys_mtl.fusion import Formula
 from recsys_mtl.inference import Engine
 from serving.errors import RequestError
+from serving.explain import Explainer
+from serving.formulas import Formulas
 from serving.reader import Question, Reader
-from serving.schemas import FormulaName
+from serving.schemas import FormulaName, InlineFormula
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,13 @@ class Scores:
     question: Question
     scores_BT: Tensor
     fused_B: Tensor
-    fusion: FormulaName
+    fusion: FormulaName | InlineFormula
+    formula: Formula
 
-    def ranking(self) -> list[int]:
-        """Order the candidates by fused score, best first; ties stay in the request's order."""
+    def order(self, *, ranked: bool) -> list[int]:
+        """Return which candidates to answer with: the best first, or all as in the request; ties keep that order."""
+        if not ranked:
+            return list(range(len(self.question.item_ids)))
         return self.fused_B.argsort(descending=True, stable=True).tolist()[: self.question.top_k]
 
 
@@ -34,10 +39,11 @@ class Scorer:
         """Make a scorer.
 
         Raises:
-            ConfigError: a formula of the bundle reads an objective that its model does not have.
+            ConfigError: a formula of the bundle does not fit its model.
         """
-        bundle.fusions.check(bundle.tasks, where="fusion.yaml: ")
+        self.formulas = Formulas(bundle.fusions, bundle.manifest.tasks)
         self.bundle, self.reader, self.engine = bundle, Reader(bundle.encoder), Engine.of(bundle)
+        self.explainer = Explainer(bundle.model.ranker, self.engine, self.formulas)
 
     def score(self, question: Question) -> Scores:
         """Score a request's candidates.
@@ -45,22 +51,8 @@ class Scorer:
         Raises:
             RequestError: there is no such formula, or a score is not finite.
         """
-        fusion, formula = self.formula(question.fusion)
+        fusion, formula = self.formulas.find(question.fusion)
         scores_BT = self.engine.score(question.head, question.candidates)
         if (row := first_where(~scores_BT.isfinite().all(1).numpy())) is not None:
             raise RequestError([(("candidates", row), "has no finite score: numbers are too large for the model")])
-        return Scores(question, scores_BT, fuse(formula, scores_BT, self.bundle.tasks), fusion)
-
-    def formula(self, name: str | None) -> tuple[FormulaName, Formula]:
-        """Find the formula that a request asks for.
-
-        Raises:
-            RequestError: there is none of this name.
-        """
-        fusions = self.bundle.fusions
-        chosen = fusions.default if name is None else name
-        if chosen not in fusions.formulas:
-            names = ", ".join(sorted(fusions.formulas))
-            raise RequestError([(("fusion",), f"no formula of this name; the model has {names}")])
-        formula = fusions.formulas[chosen]
-        return FormulaName(name=chosen, version=formula.version), formula
+        return Scores(question, scores_BT, self.formulas.fuse(formula, scores_BT), fusion, formula)

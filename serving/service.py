@@ -94,9 +94,9 @@ class Service:
         head = {
             "request_id": note.request_id,
             "model": {"name": served.name.name, "version": served.name.version, "role": served.role},
-            "fusion": {"name": scores.fusion.name, "version": scores.fusion.version},
+            "fusion": scores.fusion.model_dump(),
         }
-        return write_answer(head, scores, served.scorer.bundle.tasks, ranked=body.kind is RankRequest, arrow=arrow)
+        return write_answer(head, scores, served.scorer, ranked=body.kind is RankRequest, arrow=arrow)
 
     def _shadow(self, body: Body, served: Served, scores: Scores, look_up: LookUp | None) -> None:
         challenger = self.lineup.challenger.served if self.lineup.challenger else None

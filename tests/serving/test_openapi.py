@@ -95,7 +95,8 @@ def test_whatever_is_read_is_as_described(operations: Operations, path: str) -> 
 def test_the_description_names_what_requests_and_answers_have(client: TestClient) -> None:
     description = client.get("/openapi.json").json()
     schemas = description["components"]["schemas"]
-    assert set(schemas["RankRequest"]["properties"]) == {"user", "context", "candidates", "fusion", "model", "top_k"}
+    fields = {"user", "context", "candidates", "fusion", "model", "explain", "top_k"}
+    assert set(schemas["RankRequest"]["properties"]) == fields
     assert schemas["RankRequest"]["required"] == ["user", "candidates"]
     assert schemas["RankRequest"]["additionalProperties"] is False
     for part in ("RankRequest", "Candidate", "ScoreAnswer", "ScoredCandidate", "ModelDescription"):
