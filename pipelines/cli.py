@@ -276,6 +276,25 @@ def serve_command(
     raise typer.Exit(run(**{name: value for name, value in given.items() if value is not None}))
 
 
+@app.command("serve-key")
+@user_errors
+def serve_key_command(
+    name: Annotated[str, typer.Argument(help="Who the key is for; appears in logs and metrics.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="What it allows: rank, admin, metrics. Default: rank.")
+    ] = None,
+) -> None:
+    """Make an API key for the ranking API. It is shown once; the service keeps the line with its hash.
+
+    Example: recsys-mtl serve-key feed --scope rank
+    """
+    from serving.keys import new_key
+
+    secret, key = new_key(name, scope or ["rank"])
+    console.out(f"key, for the client, not shown again:\n  {secret}", highlight=False)
+    console.out(f"line for RECSYS_MTL_API_KEYS or the file of RECSYS_MTL_API_KEYS_FILE:\n  {key.line}", highlight=False)
+
+
 @app.command("doctor")
 def doctor_command() -> None:
     """Check the installation: versions, imports, disk; one line each, ok or what to do."""

@@ -8,8 +8,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from serving import admin, errors, routes
+from serving.gate import Gate
+from serving.limits import Limits
 from serving.loading import Load, load
 from serving.middleware import Observe
+from serving.request_log import RequestLog
 from serving.service import Service
 from serving.settings import Settings
 from serving.store import routes as store_routes
@@ -35,12 +38,23 @@ def app_of(service: Service) -> FastAPI:
 
     app = FastAPI(title="recsys-mtl", description=DESCRIPTION, lifespan=lifespan)
     app.state.service = service
-    app.add_middleware(Observe, metrics=service.metrics)
+    guard(app, service)
     app.add_exception_handler(RequestValidationError, errors.on_validation_error)
     app.add_exception_handler(errors.RequestError, errors.on_request_error)
+    app.add_exception_handler(errors.Busy, errors.on_busy)
     app.add_exception_handler(errors.NotReady, errors.on_not_ready)
     app.add_exception_handler(HTTPException, errors.on_http_exception)
-    app.include_router(routes.router)
-    app.include_router(admin.router)
-    app.include_router(store_routes.router)
+    app.include_router(routes.router, responses=errors.GUARDED)
+    app.include_router(admin.router, responses=errors.GUARDED)
+    app.include_router(store_routes.router, responses=errors.GUARDED)
     return app
+
+
+def guard(app: FastAPI, service: Service) -> None:
+    """Put around the endpoints what every request passes; what is added last is the first that it meets."""
+    settings, log = service.settings, RequestLog(service.settings)
+    app.add_middleware(Limits, settings=settings, log=log)
+    if not service.keyring.is_open:
+        registry = service.metrics.registry
+        app.add_middleware(Gate, keyring=service.keyring, registry=registry, protect_metrics=settings.protect_metrics)
+    app.add_middleware(Observe, service=service, log=log)

@@ -31,6 +31,17 @@ class Problems(BaseModel):
     detail: list[Problem]
 
 
+GUARDED: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problems, "description": "The service has API keys, and the request none that is valid."},
+    403: {"model": Problems, "description": "The key is not for this."},
+    408: {"model": Problems, "description": "The body did not arrive in time."},
+    413: {"model": Problems, "description": "The body is too large."},
+    415: {"model": Problems, "description": "The body is packed."},
+    504: {"model": Problems, "description": "The service has not answered in time."},
+}
+"""What any request may be told before it comes to its endpoint."""
+
+
 class RequestError(ValueError):
     """What is wrong with a request's body, as pairs of a place in it and a message."""
 
@@ -41,6 +52,10 @@ class RequestError(ValueError):
 
 class NotReady(Exception):
     """No model can answer yet, or any more."""
+
+
+class Busy(Exception):
+    """More requests wait than may."""
 
 
 def answer(status: int, problems: Iterable[Problem], headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -72,6 +87,11 @@ async def on_request_error(_: Request, error: Exception) -> JSONResponse:
 async def on_not_ready(_: Request, error: Exception) -> JSONResponse:
     """Answer 503 while there is no model."""
     return answer(503, [problem((), str(error), "not_ready")], {"Retry-After": "1"})
+
+
+async def on_busy(_: Request, error: Exception) -> JSONResponse:
+    """Answer 429 at once, while others wait for their turn."""
+    return answer(429, [problem((), str(error), "busy")], {"Retry-After": "1"})
 
 
 async def on_http_exception(_: Request, error: Exception) -> JSONResponse:

@@ -177,7 +177,7 @@ def placed(place: PlaceOf) -> Iterator[None]:
     try:
         yield
     except FeatureError as error:
-        raise RequestError([(place(error.column, error.row), error.message)]) from None
+        raise RequestError([(place(error.column, error.row), error.plain)]) from None
 
 
 def table(columns: dict[str, Any], *, rows: int) -> pa.Table:

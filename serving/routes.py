@@ -11,6 +11,7 @@ from serving import arrow
 from serving.bodies import UnparsedRoute
 from serving.errors import Problems
 from serving.reader import Body
+from serving.request_log import Note, note_of
 from serving.schemas import RankRequest, ScoreAnswer, ScoreRequest
 from serving.service import Service
 from serving.states import Health, Models, Readiness
@@ -20,7 +21,14 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     503: {"model": Problems, "description": "No model is ready; `/readyz` says why."},
 }
 STREAM: dict[str, Any] = {arrow.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}
-ANSWERS = {**REFUSALS, 200: {"content": STREAM, "description": "Scores; as a stream where the client accepts one."}}
+BUSY: dict[int | str, dict[str, Any]] = {
+    429: {"model": Problems, "description": "Too many requests wait already; try again after `Retry-After`."}
+}
+ANSWERS = {
+    **REFUSALS,
+    **BUSY,
+    200: {"content": STREAM, "description": "Scores; as a stream where the client accepts one."},
+}
 BODIES = {"requestBody": {"content": STREAM}}
 """An Arrow stream is taken and given beside JSON."""
 
@@ -30,13 +38,13 @@ def service_of(request: Request) -> Service:
     return request.app.state.service  # type: ignore[no-any-return]
 
 
-def request_id_of(request: Request) -> str:
-    """Return the id that the middleware has given the request."""
-    return str(request.state.request_id)
+def note_on(request: Request) -> Note:
+    """Return what is known of the request."""
+    return note_of(request.scope)
 
 
 TheService = Annotated[Service, Depends(service_of)]
-RequestId = Annotated[str, Depends(request_id_of)]
+TheNote = Annotated[Note, Depends(note_on)]
 Kind = TypeVar("Kind")
 Unparsed = Annotated[Kind, WrapValidator(lambda body, _: body)]
 """A body that is documented as what it must be, and arrives as bytes."""
@@ -45,26 +53,24 @@ router = APIRouter(route_class=UnparsedRoute)
 
 
 @router.post("/v1/rank", response_model=ScoreAnswer, responses=ANSWERS, openapi_extra=BODIES, tags=["ranking"])
-async def rank(request: Request, body: Unparsed[RankRequest], service: TheService, request_id: RequestId) -> Response:
+async def rank(request: Request, body: Unparsed[RankRequest], service: TheService, note: TheNote) -> Response:
     """Score the candidates and return them best first."""
-    return await answered(request, body, RankRequest, service, request_id)
+    return await answered(request, body, RankRequest, service, note)
 
 
 @router.post("/v1/score", response_model=ScoreAnswer, responses=ANSWERS, openapi_extra=BODIES, tags=["ranking"])
-async def score(request: Request, body: Unparsed[ScoreRequest], service: TheService, request_id: RequestId) -> Response:
+async def score(request: Request, body: Unparsed[ScoreRequest], service: TheService, note: TheNote) -> Response:
     """Score the candidates and return them in the order of the request."""
-    return await answered(request, body, ScoreRequest, service, request_id)
+    return await answered(request, body, ScoreRequest, service, note)
 
 
-async def answered(
-    request: Request, body: object, kind: type[ScoreRequest], service: Service, request_id: str
-) -> Response:
+async def answered(request: Request, body: object, kind: type[ScoreRequest], service: Service, note: Note) -> Response:
     """Answer JSON or an Arrow stream with what the client accepts: JSON, unless it asks for a stream."""
     content_type, accepted = (request.headers.get(name, "") for name in ("content-type", "accept"))
     is_arrow, wants_arrow = media_type(content_type) == arrow.MEDIA_TYPE, arrow.MEDIA_TYPE in accepted
     if not isinstance(body, bytes) or not (is_arrow or is_json(content_type)):
         raise RequestValidationError([{"type": "model_type", "loc": ("body",), "msg": ""}])
-    answer = await service.answer(Body(body, kind, is_arrow), request_id, arrow=wants_arrow)
+    answer = await service.answer(Body(body, kind, is_arrow), note, arrow=wants_arrow)
     return Response(answer, media_type=arrow.MEDIA_TYPE if wants_arrow else "application/json")
 
 
@@ -94,7 +100,7 @@ async def healthz() -> Health:
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready."}}, tags=["operation"])
 async def readyz(service: TheService, response: Response) -> Readiness:
     """Tell whether a model can answer, and if not, why."""
-    readiness = service.lineup.readiness()
+    readiness = service.readiness()
     response.status_code = 200 if readiness.status == "ready" else 503
     return readiness
 

@@ -3,13 +3,14 @@
 import logging
 import socket
 import sys
-import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from recsys_mtl.config import ConfigError
+from serving.keyring import check_keys
+from serving.logs import configure_logging
 from serving.settings import DRAIN_SECONDS, Settings, check_addresses, read_settings
 from serving.store.publication import check_store
 from serving.supervisor import Supervisor
@@ -24,10 +25,11 @@ CHATTER = ("torch", "torchrec", "fbgemm_gpu", "mlflow", "alembic")
 
 def run(**overrides: Any) -> int:
     """Serve until a signal ends it; ``overrides`` are settings that go before the environment. Return the exit code."""
-    configure_logging()
     try:
         settings = read_settings(**overrides)
+        configure_logging(settings.log_format)
         check_addresses(settings)
+        check_keys(settings)
         check_store(settings.store)
         serve(settings)
     except ConfigError as error:
@@ -57,8 +59,10 @@ def serve(settings: Settings) -> None:
 
 def server_of(app: "FastAPI") -> uvicorn.Server:
     """Make the server of an app."""
+    from serving.draining import DrainingServer
+
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS)
-    return uvicorn.Server(config)
+    return DrainingServer(config, app.state.service)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -78,13 +82,6 @@ def address_of(listener: socket.socket) -> str:
     """Write the address as one that a browser takes."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def configure_logging() -> None:
-    """Write to stderr, one line for each thing to say."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING, stream=sys.stderr)
-    log.setLevel(logging.INFO)
-    warnings.filterwarnings("ignore", module=r"(fbgemm_gpu|torchrec)\b")
 
 
 def quieten() -> None:

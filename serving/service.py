@@ -4,22 +4,25 @@ import sys
 from functools import partial
 
 import torch
-from anyio import CapacityLimiter, to_thread
 
 from serving.answers import write_answer
 from serving.following import Follower
+from serving.keyring import Keyring
 from serving.lineup import Lineup
 from serving.loading import Load, Served, load
 from serving.metrics import Metrics
 from serving.reader import Body
+from serving.request_log import Note
 from serving.schemas import RankRequest
 from serving.scorer import Scores
 from serving.settings import Settings
 from serving.shadow import Shadow
 from serving.shared import Shared
+from serving.states import Readiness
 from serving.store.base import LookUp
 from serving.store.desk import open_desk
 from serving.traffic import Switch
+from serving.turns import Turns
 
 SWITCH_SECONDS = 0.0005
 """How long a thread that loads a model may keep the interpreter from one that answers: a request asks for it back after
@@ -36,9 +39,10 @@ class Service:
         self.switch = Switch(settings)
         self.shadow = Shadow(self.metrics, settings.shadow_queue)
         self.follower = Follower(self.lineup, settings, self.metrics, load)
-        self.turns = CapacityLimiter(settings.scoring_threads)
+        self.turns = Turns(settings.scoring_threads, settings.max_waiting)
+        self.keyring = Keyring(settings)
         self.store = open_desk(settings, self.metrics.registry)
-        self.is_started = False
+        self.is_started = self.is_draining = False
 
     def start(self) -> None:
         """Begin to load the models; they are looked after until the service stops."""
@@ -54,30 +58,41 @@ class Service:
         """Look after the models no more."""
         self.follower.stopping.set()
         self.shadow.stop()
+        self.turns.close()
 
-    async def answer(self, body: Body, request_id: str, *, arrow: bool) -> bytes:
+    def readiness(self) -> Readiness:
+        """Say what `/readyz` says."""
+        found = self.lineup.readiness()
+        if not self.is_draining:
+            return found
+        return found.model_copy(update={"status": "draining", "reason": "the service is about to end"})
+
+    async def answer(self, body: Body, note: Note, *, arrow: bool) -> bytes:
         """Answer in a thread: the event loop stays free for health checks and for reading the next bodies.
 
         Raises:
             NotReady: there is no model.
+            Busy: too many requests wait already.
             RequestValidationError: the body does not have the shape of a request of this kind.
             RequestError: the request asks for what the model does not have or cannot read.
         """
-        run = partial(to_thread.run_sync, limiter=self.turns)
-        answer = partial(self._answer, body, request_id, arrow)
-        return await (run(answer, None) if self.store is None else self.store.serve(answer, run))
+        run, answer = self.turns.run, partial(self._answer, body, note, arrow)
+        with self.turns.place():
+            return await (run(answer, None) if self.store is None else self.store.serve(answer, run))
 
-    def _answer(self, body: Body, request_id: str, arrow: bool, look_up: LookUp | None) -> bytes:
+    def _answer(self, body: Body, note: Note, arrow: bool, look_up: LookUp | None) -> bytes:
         traffic = self.switch.now()
-        served = self.lineup.choose(body.head, request_id, traffic)
+        served = self.lineup.choose(body.head, note.request_id, traffic)
+        note.model = f"{served.name.name}/{served.name.version}"
         question = served.scorer.reader.read(body, self.settings.max_candidates, look_up)
+        note.candidates = len(question.item_ids)
         scores = served.scorer.score(question)
         self.metrics.scored(scores, served.scorer)
         self.metrics.answered_by(served)
         if traffic.shadow:
             self._shadow(body, served, scores, look_up)
         head = {
-            "request_id": request_id,
+            "request_id": note.request_id,
             "model": {"name": served.name.name, "version": served.name.version, "role": served.role},
             "fusion": scores.fusion.model_dump(),
         }

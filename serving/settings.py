@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from recsys_mtl.config import ConfigError, describe
 from recsys_mtl.storage.stores import is_address
 from recsys_mtl.tracking import TrackingConfig
+from serving.keys import read_keys, split_keys
+from serving.logs import LogFormat
 from serving.store.address import read_address
 
 PREFIX = "RECSYS_MTL_"
@@ -18,6 +20,7 @@ REMOTE = ("models:", "runs:")
 DRAIN_SECONDS = 30
 """How long a stop waits for requests in flight."""
 
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Role = Literal["champion", "challenger", "pinned"]
 """What a model is there for: the champion answers, the challenger wants to, a pinned one is there to be asked."""
 
@@ -67,6 +70,40 @@ class Settings(BaseSettings):
     """Threads that one request's matrix products are spread over. One gives the most requests per second."""
     scoring_threads: PositiveInt = 1
     """Requests that are scored at the same time; the others wait their turn."""
+    max_waiting: Annotated[int, Field(ge=0)] = 128
+    """Requests of a process that may wait for their turn; further ones are refused at once, with 429."""
+    max_body_bytes: PositiveInt = 16 * 2**20
+    """Largest body of a request."""
+    request_timeout_s: PositiveFloat = 10.0
+    """How long a request may take, from its first byte to the last one of its answer."""
+    drain_s: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    """How long a service that is told to stop goes on answering, while ``/readyz`` sends load balancers elsewhere."""
+    api_keys: Annotated[str | None, Field(repr=False)] = None
+    """Who may ask: ``NAME:SCOPE[,SCOPE]:SHA256`` of each key, separated by blanks; ``recsys-mtl serve-key`` makes them.
+    Without keys, here or in the file, everybody may."""
+    api_keys_file: Path | None = None
+    """File with more keys, one a line; it is read again when it changes."""
+    protect_metrics: bool = False
+    """Whether ``/metrics`` needs a key of scope ``metrics``, too."""
+    log_format: LogFormat | None = None
+    """``json`` or ``text``; if not given, text on a terminal and JSON elsewhere."""
+    log_requests: Share = 1.0
+    """Share of the requests that get a line in the log."""
+    log_bodies_share: Share = 0.0
+    """Share of the requests whose body goes into the log with it: what users did is in there."""
+
+    @field_validator("api_keys")
+    @classmethod
+    def _are_keys(cls, keys: str | None) -> str | None:
+        read_keys(split_keys(keys or ""))
+        return keys
+
+    @field_validator("protect_metrics")
+    @classmethod
+    def _has_keys(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("api_keys") is None and info.data.get("api_keys_file") is None:
+            raise ValueError(f"there are no keys for it: set {PREFIX}API_KEYS or {PREFIX}API_KEYS_FILE, too")
+        return value
 
     @field_validator("store")
     @classmethod

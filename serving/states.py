@@ -5,8 +5,9 @@ from typing import Literal
 from serving.schemas import AnswerPart, ModelDescription, ModelName
 from serving.settings import Role
 
-Status = Literal["loading", "ready", "refused", "waiting"]
-"""Of a model: ``waiting`` for a registry that cannot be reached, or does not have it yet."""
+Status = Literal["loading", "ready", "refused", "waiting", "draining"]
+"""Of a model: ``waiting`` for a registry that cannot be reached, or does not have it yet; of a service that is about to
+end, ``draining``."""
 
 
 class Refusal(AnswerPart):

@@ -19,7 +19,7 @@ log = logging.getLogger("serving")
 
 TICK_SECONDS = 0.1
 PATIENCE_SECONDS = DRAIN_SECONDS + 5
-"""How long a stop waits for the workers before it kills them."""
+"""How long a stop waits for the workers, once they have drained, before it kills them."""
 SETTLED_SECONDS = 60.0
 """A worker that has lived so long is taken for sound: when it dies, the next one starts at once."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -104,7 +104,7 @@ class Supervisor:
         processes = [worker.process for worker in workers]
         for process in processes:
             process.terminate()
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + self.settings.drain_s + PATIENCE_SECONDS
         for process in processes:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))

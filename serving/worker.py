@@ -16,7 +16,8 @@ from typing import Any
 
 import uvicorn
 
-from serving.run import configure_logging, quieten, server_of
+from serving.logs import configure_logging
+from serving.run import quieten, server_of
 from serving.settings import Settings
 from serving.shared import Shared
 
@@ -50,10 +51,11 @@ def main() -> int:
     order: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
     lifeline = Lifeline()
     lifeline.watch()
-    configure_logging()
+    settings = Settings(**order["settings"])
+    configure_logging(settings.log_format)
     shared = Shared(Path(order["directory"]), order["number"]).join()
     with socket.socket(fileno=order["listener"]) as listener:
-        lifeline.server = server = prepared(Settings(**order["settings"]), shared)
+        lifeline.server = server = prepared(settings, shared)
         server.run(sockets=[listener])
     if lifeline.is_cut:
         shutil.rmtree(shared.directory, ignore_errors=True)

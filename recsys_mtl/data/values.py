@@ -21,18 +21,22 @@ Float32s = npt.NDArray[np.float32]
 class FeatureError(ValueError):
     """A raw value that a feature cannot take; ``row`` counts from 0 in the table that was encoded, or in ``split``."""
 
-    def __init__(self, column: str, message: str, row: int | None = None, split: str = "") -> None:
+    def __init__(self, column: str, message: str, row: int | None = None, split: str = "", plain: str = "") -> None:
         self.column, self.message, self.row, self.split = column, message, row, split
+        self.plain = plain or message
+        """The message without the value, for those who answer to others."""
         place = split if row is None else f"{split} row {row + 1:,}" if split else f"row {row + 1}"
         super().__init__(f"{column}: {message}" + (f" ({place})" if place else ""))
 
-    def __reduce__(self) -> tuple[type["FeatureError"], tuple[str, str, int | None, str]]:
+    def __reduce__(self) -> tuple[type["FeatureError"], tuple[str, str, int | None, str, str]]:
         # Errors travel between processes; an exception is otherwise remade from its text alone.
-        return type(self), (self.column, self.message, self.row, self.split)
+        return type(self), (self.column, self.message, self.row, self.split, self.plain)
 
     def within(self, split: str, start: int) -> "FeatureError":
         """Return the error with its row counted in the whole split, ``start`` rows of which came before this table."""
-        return FeatureError(self.column, self.message, None if self.row is None else start + self.row, split)
+        return FeatureError(
+            self.column, self.message, None if self.row is None else start + self.row, split, self.plain
+        )
 
 
 def array(values: Sequence[Any]) -> Array:
@@ -91,7 +95,8 @@ def as_numbers(values: Array, column: str) -> Floats:
         numbers = _float64(values)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         row = bisect_left(range(len(values)), True, key=lambda last: not _is_numeric(values.slice(0, last + 1)))
-        raise FeatureError(column, f"{values[row].as_py()!r:.80} is not a number", row) from None
+        message = f"{values[row].as_py()!r:.80} is not a number"
+        raise FeatureError(column, message, row, plain="expected a number") from None
     result = np.array(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
     result[~np.isfinite(result)] = np.nan
     return result

@@ -6,7 +6,7 @@ from fastapi import APIRouter, HTTPException
 
 from serving.bodies import JSONRoute
 from serving.errors import NotReady, Problems
-from serving.routes import REFUSALS, RequestId, TheService
+from serving.routes import REFUSALS, TheNote, TheService
 from serving.store.base import Appended, Store, StoreAway
 from serving.store.events import EventReader, EventsAnswer, EventsRequest, user_key
 
@@ -23,7 +23,7 @@ ANSWERS = {
 
 
 @router.post("/v1/events", responses=ANSWERS, tags=["feature store"])
-async def events(body: EventsRequest, service: TheService, request_id: RequestId) -> EventsAnswer:
+async def events(body: EventsRequest, service: TheService, note: TheNote) -> EventsAnswer:
     """Add what a user did to the stored histories, so that the user's next ranking sees it."""
     if service.store is None:
         raise HTTPException(409, "no feature store is configured: set RECSYS_MTL_STORE")
@@ -35,7 +35,7 @@ async def events(body: EventsRequest, service: TheService, request_id: RequestId
     except (StoreAway, TimeoutError):
         raise NotReady("the feature store does not answer: events with an event_id can be sent again") from None
     return EventsAnswer(
-        request_id=request_id, user_id=body.user_id, added=appended.added, duplicates=appended.duplicates
+        request_id=note.request_id, user_id=body.user_id, added=appended.added, duplicates=appended.duplicates
     )
 
 

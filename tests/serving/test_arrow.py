@@ -78,7 +78,7 @@ def test_a_stream_comes_back_where_it_is_accepted(client: TestClient) -> None:
         (stream(table().append_column("color", pa.nulls(6))), "candidates.color", "candidates.color: unknown feature"),
         (stream(table().append_column("author", pa.nulls(6))), "candidates.author", "the column comes twice"),
         (stream(pa.table({"item_id": [1, None]})), "candidates.1.item_id", "expected text of 1 to 256 characters"),
-        (stream(pa.table({"item_id": [1], "duration": ["long"]})), "candidates.0.duration", "'long' is not a number"),
+        (stream(pa.table({"item_id": [1], "duration": ["long"]})), "candidates.0.duration", "expected a number"),
         (stream(pa.table({"item_id": [1], "quality": [1e300]})), "candidates.0.quality", "is too large"),
         (stream(pa.table({"item_id": [1], "tags": [3]})), "candidates.tags", "expected a list of values"),
         (stream(pa.table({"item_id": [1], "author": [{"a": 1}]})), "candidates.author", "expected one value"),

@@ -31,7 +31,7 @@ def test_the_request_behind_the_refused_ones_is_answered(client: TestClient) -> 
         (GOOD | {"context": {"our": 1}}, "context.our", "unknown feature; did you mean 'hour'?"),
         (with_candidate(duraton=1), "candidates.2.duraton", "unknown feature; did you mean 'duration'?"),
         (with_candidate(click=1), "candidates.2.click", "unknown feature"),
-        (with_candidate(duration="long"), "candidates.2.duration", "'long' is not a number"),
+        (with_candidate(duration="long"), "candidates.2.duration", "expected a number"),
         (with_candidate(duration=[1]), "candidates.2.duration", f"{ONE_VALUE} a list"),
         (with_candidate(quality=1e300), "candidates.2.quality", "the number is too large for the model"),
         (with_candidate(author={"id": 1}), "candidates.2.author", f"{ONE_VALUE} an object"),
@@ -41,7 +41,7 @@ def test_the_request_behind_the_refused_ones_is_answered(client: TestClient) -> 
         (with_candidate(tags=[{"a": 1}]), "candidates.2.tags.0", f"{ONE_VALUE} an object"),
         (GOOD | {"user": {"history_item": 5}}, "user.history_item", "expected a list of values, got a number"),
         (GOOD | {"user": {"user_id": [5]}}, "user.user_id", f"{ONE_VALUE} a list"),
-        (GOOD | {"user": {"age": "old"}}, "user.age", "'old' is not a number"),
+        (GOOD | {"user": {"age": "old"}}, "user.age", "expected a number"),
         (GOOD | {"context": {"hour": [1]}}, "context.hour", f"{ONE_VALUE} a list"),
         (
             GOOD | {"user": {"history_item": [1, 2], "history_author": [1]}},
