@@ -58,7 +58,6 @@ class Service:
         """Look after the models no more."""
         self.follower.stopping.set()
         self.shadow.stop()
-        self.turns.close()
 
     def readiness(self) -> Readiness:
         """Say what `/readyz` says."""

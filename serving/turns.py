@@ -40,7 +40,3 @@ class Turns:
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
         """Wait for a thread and work in it."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, work, *arguments)
-
-    def close(self) -> None:
-        """Start no thread any more."""
-        self.threads.shutdown(wait=False)

@@ -36,7 +36,8 @@ def bearer(secret: str) -> dict[str, str]:
 
 def status(client: TestClient, ask: Ask, headers: dict[str, str]) -> int:
     method, path, *body = ask
-    return client.request(str(method), str(path), json=body[0] if body else None, headers=headers).status_code
+    response = client.request(str(method), str(path), json=body[0] if body else None, headers=headers)
+    return int(response.status_code)
 
 
 @pytest.mark.parametrize(
