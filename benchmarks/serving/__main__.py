@@ -6,13 +6,14 @@ Beside it in the same run: the model's eager forward pass, `mlflow models serve`
 import shlex
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from benchmarks.results import write_whole
-from benchmarks.serving.bodies import request_of
+from benchmarks.serving.bodies import as_ours, ids_of, request_of
 from benchmarks.serving.limit import Limit, limits
 from benchmarks.serving.load import check, load
 from benchmarks.serving.servers import PEERS, Server, ours
@@ -38,6 +39,7 @@ def main(
     clients: Annotated[str, typer.Option(help="Comma-separated numbers of clients.")] = "1,4",
     seconds: Annotated[int, typer.Option(min=1, help="Length of every measurement.")] = 8,
     peers: Annotated[str, typer.Option(help="Comma-separated other servers: mlflow, ray.")] = "mlflow,ray",
+    store: Annotated[str | None, typer.Option(help="Feature store: requests of ids alone, too.")] = None,
     compared: Annotated[int, typer.Option(min=1, help="Candidates of a request to the other servers.")] = 200,
 ) -> None:
     """Measure, and write a Markdown report to OUT/report.md and to the terminal."""
@@ -56,6 +58,10 @@ def main(
             with ours(bundle, number_of_workers) as server:
                 starts.append(f"{name}, {number_of_workers} workers: {server.start_s:.1f} s")
                 rows += measured(server, (name, bundle), number_of_workers, limit, (numbers, seconds))
+            if store is not None:
+                with ours(bundle, number_of_workers, store) as server:
+                    bare = replace(server, body=lambda request: as_ours(ids_of(request)))
+                    rows += measured(bare, (f"{name}, ids alone", bundle), number_of_workers, limit, (numbers, seconds))
     parts = [machine(), f"    {shlex.join(['python', '-m', 'benchmarks.serving', *sys.argv[1:]])}"]
     parts += [markdown_table(HEADER, rows), f"From start to ready: {'; '.join(starts)}."]
     for name, bundle in found if chosen else []:

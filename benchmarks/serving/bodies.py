@@ -17,6 +17,13 @@ def request_of(bundle: Path, candidates: int) -> Json:
     return {**golden[0], "candidates": list(itertools.islice(every, candidates))}
 
 
+def ids_of(request: Json) -> Json:
+    """Leave nothing of a request but ids and the context: the feature store has the rest."""
+    candidates = [{"item_id": candidate["item_id"]} for candidate in request["candidates"]]
+    user = {name: request["user"][name] for name in ("user_id",) if name in request["user"]}
+    return {**request, "user": user, "candidates": candidates}
+
+
 def rows_of(request: Json) -> list[Json]:
     """Write a request as rows of raw columns, as a service without a notion of users would be asked."""
     head = {**request["user"], **request.get("context", {})}

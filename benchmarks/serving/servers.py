@@ -33,10 +33,11 @@ class Server:
 
 
 @contextmanager
-def ours(bundle: Path, workers: int) -> Iterator[Server]:
+def ours(bundle: Path, workers: int, store: str | None = None) -> Iterator[Server]:
     """Serve with `recsys-mtl serve`."""
     port = free_port()
     settings = {"RECSYS_MTL_MODEL": str(bundle), "RECSYS_MTL_PORT": str(port), "RECSYS_MTL_WORKERS": str(workers)}
+    settings |= {"RECSYS_MTL_LOG_REQUESTS": "0"} | ({} if store is None else {"RECSYS_MTL_STORE": store})
     with running([sys.executable, "-m", "serving"], port, "/readyz", settings) as seconds:
         yield Server(f"http://127.0.0.1:{port}/v1/rank", as_ours, seconds)
 

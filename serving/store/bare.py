@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from recsys_mtl.data.feature_kinds import IdFeature, column_of
 from recsys_mtl.inference import CellEncoder, Encoded
 from serving.inputs import ITEM_ID, Part
 from serving.store.cells import Cells
@@ -25,7 +24,7 @@ class Bare:
     def are(self, candidates: Cells) -> bool:
         """Tell whether candidates have no feature of their own."""
         others = (cells for name, cells in candidates.items() if name not in self.identities)
-        return not any(cell is not None for cells in others for cell in cells)
+        return all(cells.count(None) == len(cells) for cells in others)
 
     def encoded(self, found: Found, candidates: Cells) -> Encoded:
         """Return candidates as the store knows them; their ids are those of the request.
@@ -37,8 +36,7 @@ class Bare:
         if items is None or items.table is not found.table:
             items = self.items = EncodedItems(found.table, self.encoder.side, self.encode)
         encoded, keys = items.take(found), candidates[self.key]
-        own = self.encoder.encode({self.key: keys}, len(keys))
-        for place, feature in enumerate(self.encoder.side.singles):
-            if isinstance(feature, IdFeature) and column_of(feature) == self.key:
-                encoded.singles_FB[place] = own.singles_FB[place]
+        for place, (_, column, lookup) in enumerate(self.encoder.singles):
+            if column == self.key and lookup is not None:
+                encoded.singles_FB[place] = lookup.rows(keys, self.encoder.missing[place])
         return encoded

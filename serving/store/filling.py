@@ -94,7 +94,7 @@ def fill(given: pa.Table, units: Sequence[Unit], found: Found) -> pa.Table:
 
 def has(found: Found, unit: Unit) -> bool:
     """Tell whether a store has a unit; a part of a sequence is none."""
-    return all(column.name in found.table.column_names for column in unit)
+    return all(column.name in found.columns for column in unit)
 
 
 def _given(given: pa.Table, unit: Unit) -> Bools:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,12 +48,19 @@ class Found:
     table: pa.Table
     rows: Ints
 
+    @cached_property
+    def columns(self) -> Mapping[str, Array]:
+        """The keys' values by raw column, null where there is no row."""
+        if len(self.rows) == 1 and self.rows[0] >= 0:  # a user: no copy
+            taken = self.table.slice(int(self.rows[0]), 1)
+        else:
+            taken = self.table.take(pa.array(self.rows, pa.int64(), mask=self.rows < 0))
+        return {name: single_array(column) for name, column in zip(taken.column_names, taken.columns, strict=True)}
+
     def column(self, name: str) -> Array:
         """Return a raw column's values for the keys, null where there are none."""
-        if name not in self.table.column_names:
-            return pa.nulls(len(self.rows))
-        taken: Array = single_array(self.table[name]).take(pa.array(self.rows, pa.int64(), mask=self.rows < 0))
-        return taken
+        column = self.columns.get(name)
+        return pa.nulls(len(self.rows)) if column is None else column
 
     @property
     def hits(self) -> int:
