@@ -200,6 +200,26 @@ def experts_command(
     run(model, data, split, console, json_file=json_file, tracking_uri=tracking_uri)
 
 
+@app.command("quantise")
+@user_errors
+def quantise_command(
+    model: Annotated[
+        str, typer.Argument(help="models:/NAME@alias, models:/NAME/VERSION, runs:/ID/bundle, a directory or s3://...")
+    ],
+    data: Annotated[str, typer.Option(help="The prepared data set that the model was trained on.")],
+    out: Annotated[Path, typer.Option(help="Directory of the new bundle.")],
+    split: Annotated[str, typer.Option(help="Where the cost is measured: train, valid or test.")] = "test",
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server or database; the default of `train`.")] = None,
+) -> None:
+    """Write a bundle whose embedding tables take eight bits a number, and say what that costs each objective."""
+    from pipelines.quiet import quiet
+
+    quiet()
+    from pipelines.quantise import run
+
+    run(model, data, split, out, console, tracking_uri=tracking_uri)
+
+
 @app.command("promote")
 @user_errors
 def promote_command(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BeforeValidator, Field
 
-from recsys_mtl.bundle import Manifest
+from recsys_mtl.bundle import WEIGHTS, Manifest
 from recsys_mtl.calibration import Calibration
 from recsys_mtl.config import Config, ConfigError, read_yaml, validate
 from recsys_mtl.data.day import day_facts
@@ -19,6 +19,7 @@ from recsys_mtl.data.growth import input_differences, scale_differences
 from recsys_mtl.data.schema import Hashing
 from recsys_mtl.data.spec import Spec
 from recsys_mtl.model import ModelConfig
+from recsys_mtl.quantised import is_quantised
 from recsys_mtl.registry import BundlePlace, describe, fetch
 from recsys_mtl.storage import Place
 from recsys_mtl.tasks import Task
@@ -27,6 +28,7 @@ from recsys_mtl.training.moments import MOMENTS_FILE, MOMENTS_FOLDER
 from recsys_mtl.training.optim import SparseConfig
 from recsys_mtl.training.step import TrainStep
 from recsys_mtl.training.warm_start import begin_with, moment_differences, row_sources, weight_differences
+from recsys_mtl.weights import map_weights
 
 
 class InitFrom(Config):
@@ -111,7 +113,18 @@ def opened(init_from: InitFrom, tracking_uri: str) -> Iterator[Start]:
             manifest = validate(Manifest, read_yaml(path / "model.yaml"), where=f"{path / 'model.yaml'}: ")
             calibration = validate(Calibration, read_yaml(path / "calibration.json"), where="calibration.json: ")
             encoder = Encoder.load(path)
-        yield Start(manifest, encoder, calibration, path / "model.safetensors", moments)
+            refuse_quantised(path / WEIGHTS)
+        yield Start(manifest, encoder, calibration, path / WEIGHTS, moments)
+
+
+def refuse_quantised(weights: Path) -> None:
+    """Make sure that a bundle's tables can be learnt on.
+
+    Raises:
+        ConfigError: they are in eight bits.
+    """
+    if any(map(is_quantised, map_weights(weights).values())):
+        raise ConfigError(["its tables are in eight bits: begin with the bundle that it was made of"])
 
 
 def _moments(bundle: Path, place: BundlePlace, tracking_uri: str, into: Path) -> Path:

@@ -7,6 +7,7 @@ MODEL_CARD.md
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,19 @@ from recsys_mtl.config import Config, ConfigError, read_yaml, validate
 from recsys_mtl.data.batch import BatchLayout, collate
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.parquet import read_table
+from recsys_mtl.data.spec import Spec
+from recsys_mtl.embeddings import Embeddings, feature_layout
 from recsys_mtl.fusion import Fusions, default_fusions
-from recsys_mtl.model import ModelConfig, RankingModel
+from recsys_mtl.model import ModelConfig, Ranker, RankingModel
+from recsys_mtl.quantised import as_floats, is_quantised, width_of
 from recsys_mtl.storage import Location, Place, locate
 from recsys_mtl.storage.stores import refusals
 from recsys_mtl.tasks import Task
-from recsys_mtl.weights import map_weights, save_weights
+from recsys_mtl.weights import TABLES, map_weights, save_weights
 
+WEIGHTS = "model.safetensors"
+DENSE = "ranker."
+"""What names of weights begin with that are no tables'."""
 SCORE_TOLERANCE = 1e-5
 """Largest difference between an expected and an actual score of a golden request."""
 
@@ -49,7 +56,10 @@ class Bundle:
 
     manifest: Manifest
     encoder: Encoder
-    model: RankingModel
+    ranker: Ranker
+    """The dense part of the model, in evaluation mode."""
+    tables: Mapping[str, Tensor]
+    """Embedding tables by parameter, mapped from the bundle's file: of floats (N, D), or in eight bits (N, D + 8)."""
     calibration: Calibration
     fusions: Fusions
     golden: list[dict[str, Any]]
@@ -66,11 +76,19 @@ class Bundle:
         encoder = Encoder.load(directory)
         if encoder.spec.fingerprint != manifest.fingerprint:
             raise ConfigError([f"{directory}: spec.yaml is not the one that the model was trained on"])
-        model = load_model(manifest.model, encoder, manifest.tasks, directory / "model.safetensors")
+        ranker, tables = load_weights(manifest, encoder.spec, directory / WEIGHTS)
         calibration = validate(Calibration, read_yaml(directory / "calibration.json"))
         fusions = validate(Fusions, read_yaml(directory / "fusion.yaml"), where="fusion.yaml: ")
         lines = (directory / "golden.jsonl").read_text(encoding="utf-8").splitlines()
-        return cls(manifest, encoder, model, calibration, fusions, [json.loads(line) for line in lines])
+        return cls(manifest, encoder, ranker, tables, calibration, fusions, [json.loads(line) for line in lines])
+
+    @cached_property
+    def model(self) -> RankingModel:
+        """The whole model, as it was trained; tables in eight bits become floats, which take four times the memory."""
+        embeddings = Embeddings(self.encoder.spec, torch.device("meta"))
+        floats = {name: as_floats(table) for name, table in self.tables.items()}
+        embeddings.load_state_dict(floats, strict=True, assign=True)
+        return RankingModel(embeddings, self.ranker).eval()
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -92,18 +110,26 @@ class Bundle:
             return predictions(self.model(batch), self.manifest.tasks, self.calibration)
 
 
-def load_model(config: ModelConfig, encoder: Encoder, tasks: tuple[Task, ...], weights: Path) -> RankingModel:
-    """Rebuild an unsharded model in evaluation mode.
+def load_weights(manifest: Manifest, spec: Spec, path: Path) -> tuple[Ranker, dict[str, Tensor]]:
+    """Rebuild the dense part of a model, and map its tables.
 
     Raises:
         ConfigError: the weights are missing, damaged or of another model.
     """
-    model = config.build(encoder.spec, tasks, table_device=torch.device("meta"))
     try:
-        model.load_state_dict(map_weights(weights), strict=True, assign=True)
+        weights = map_weights(path)
+        dense = {name.removeprefix(DENSE): w for name, w in weights.items() if name.startswith(DENSE)}
+        ranker = manifest.model.build_ranker(feature_layout(spec), manifest.tasks)
+        ranker.load_state_dict(dense, strict=True, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise ConfigError([f"{weights}: {error}"]) from None
-    return model.eval()
+        raise ConfigError([f"{path}: {error}"]) from None
+    tables = {name.removeprefix(TABLES): w for name, w in weights.items() if not name.startswith(DENSE)}
+    expected = {name: tuple(w.shape) for name, w in Embeddings(spec, torch.device("meta")).state_dict().items()}
+    found = {name: (table.shape[0], width_of(table)) for name, table in tables.items() if table.dim() == 2}
+    if found != expected or len({is_quantised(table) for table in tables.values()}) > 1:
+        names = ", ".join(sorted({name for name, _ in found.items() ^ expected.items()})[:5]) or "floats beside bytes"
+        raise ConfigError([f"{path}: tables are not those of this model: {names}"])
+    return ranker.eval(), tables
 
 
 def write_bundle(
@@ -122,7 +148,7 @@ def write_bundle(
     weights and the encoding of raw values.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    save_weights(weights, directory / "model.safetensors")
+    save_weights(weights, directory / WEIGHTS)
     _write_yaml(directory / "model.yaml", manifest.model_dump(mode="json"))
     Encoder.load(data).save(directory)
     (directory / "calibration.json").write_text(calibration.model_dump_json(indent=2), encoding="utf-8")
@@ -130,11 +156,12 @@ def write_bundle(
     (directory / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
     (directory / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     (directory / "golden.jsonl").write_text("", encoding="utf-8")
-    _write_golden(directory, locate(data))
+    write_golden(directory, locate(data))
     return Bundle.load(directory)
 
 
-def _write_golden(directory: Path, data: Location) -> None:
+def write_golden(directory: Path, data: Location) -> None:
+    """Write a bundle's golden requests with the scores that it gives to their encoded rows in the data set."""
     bundle = Bundle.load(directory)
     requests = [json.loads(line) for line in (data / "golden.jsonl").read_text().splitlines()]
     with refusals(data):

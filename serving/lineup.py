@@ -47,6 +47,8 @@ class Lineup:
             RequestError: there is none of this name.
             NotReady: it cannot answer.
         """
+        if len(self.slots) == 1 and b'"model"' not in body:
+            return self.champion.get()  # most services have one model, and need not look for who asks
         head = head_of(body)
         if head.model is not None:
             return self.named(head.model)

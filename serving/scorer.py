@@ -43,7 +43,7 @@ class Scorer:
         """
         self.formulas = Formulas(bundle.fusions, bundle.manifest.tasks)
         self.bundle, self.reader, self.engine = bundle, Reader(bundle.encoder), Engine.of(bundle)
-        self.explainer = Explainer(bundle.model.ranker, self.engine, self.formulas)
+        self.explainer = Explainer(bundle.ranker, self.engine, self.formulas)
 
     def score(self, question: Question) -> Scores:
         """Score a request's candidates.

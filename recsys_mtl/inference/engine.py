@@ -1,6 +1,6 @@
 """The engine: encoded values of one request to a score for every candidate and task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 
 import torch
@@ -11,13 +11,12 @@ from recsys_mtl.bottoms.shared import SharedBottom
 from recsys_mtl.bundle import Bundle
 from recsys_mtl.calibration import Calibration, predictions
 from recsys_mtl.data.spec import Spec
-from recsys_mtl.embeddings import Embeddings
 from recsys_mtl.inference.dtrn import DTRNInference
 from recsys_mtl.inference.encoded import Encoded
 from recsys_mtl.inference.inputs import Embedded, Inputs
 from recsys_mtl.inference.shared import SharedInference
 from recsys_mtl.inference.tables import FusedTables
-from recsys_mtl.model import Ranker, RankingModel
+from recsys_mtl.model import Ranker
 from recsys_mtl.tasks import Task
 
 
@@ -25,16 +24,22 @@ class Engine:
     """Scores requests with a model in evaluation mode. Calls from several threads do not disturb each other."""
 
     def __init__(
-        self, model: RankingModel, spec: Spec, tasks: tuple[Task, ...], calibration: Calibration | None = None
+        self,
+        ranker: Ranker,
+        tables: Mapping[str, Tensor],
+        spec: Spec,
+        tasks: tuple[Task, ...],
+        calibration: Calibration | None = None,
     ) -> None:
+        """``tables`` are those of the model by the names of its parameters."""
         self.tasks, self.calibration = tasks, calibration
-        self.inputs = Inputs(spec, FusedTables(tables_of(model.embeddings)))
-        self.logits = logits_of(model.ranker, self.inputs)
+        self.inputs = Inputs(spec, FusedTables({table_name(name): table for name, table in tables.items()}))
+        self.logits = logits_of(ranker, self.inputs)
 
     @classmethod
     def of(cls, bundle: Bundle) -> "Engine":
         """Make the engine of a bundle."""
-        return cls(bundle.model, bundle.encoder.spec, bundle.manifest.tasks, bundle.calibration)
+        return cls(bundle.ranker, bundle.tables, bundle.encoder.spec, bundle.manifest.tasks, bundle.calibration)
 
     def score(self, head: Encoded, items: Encoded) -> Tensor:
         """Return calibrated probabilities, and amounts in their natural unit (B, T)."""
@@ -53,12 +58,6 @@ def logits_of(ranker: Ranker, inputs: Inputs) -> Callable[[Embedded], Tensor]:
     return lambda embedded: ranker(inputs.features(embedded))
 
 
-def tables_of(embeddings: Embeddings) -> dict[str, Tensor]:
-    """Return every table (N, D) by its name."""
-    collections = [embeddings.pooled, *embeddings.events.values()]
-    return {
-        name.removesuffix(".weight").rpartition(".")[2]: weight.detach()
-        for collection in collections
-        if collection is not None
-        for name, weight in collection.named_parameters()
-    }
+def table_name(parameter: str) -> str:
+    """Return the name of the table that a parameter of `Embeddings` holds."""
+    return parameter.removesuffix(".weight").rpartition(".")[2]

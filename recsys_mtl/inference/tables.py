@@ -7,19 +7,20 @@ import torch
 from torch import Tensor
 
 from recsys_mtl.data.values import Ints
+from recsys_mtl.quantised import as_floats, width_of
 
 
 class FusedTables:
     """A look-up per width instead of one per table, whose fixed cost would exceed that of the rows.
 
-    Tables that follow each other in a file stay where they are, mapped from it: all processes of a machine share one
-    copy. Others are copied together.
+    Tables may be in eight bits, then all of them. Those that follow each other in a file stay where they are, mapped
+    from it: all processes of a machine share one copy. Others are copied together.
     """
 
     def __init__(self, tables: Mapping[str, Tensor]) -> None:
         by_width: dict[int, list[str]] = {}
-        for name, table_ND in tables.items():
-            by_width.setdefault(table_ND.shape[1], []).append(name)
+        for name, table in tables.items():
+            by_width.setdefault(width_of(table), []).append(name)
         self.first_row: dict[str, int] = {}
         self.width: dict[str, int] = {}
         self.weights: dict[int, Tensor] = {}
@@ -33,7 +34,7 @@ class FusedTables:
 
     def vectors(self, width: int, rows: Ints) -> Tensor:
         """Return the vectors (N, D) of rows (N,) of the joint table of a width."""
-        return self.weights[width].index_select(0, torch.from_numpy(rows))
+        return as_floats(self.weights[width].index_select(0, torch.from_numpy(rows)))
 
 
 def joined(tables_ND: list[Tensor]) -> Tensor:

@@ -90,8 +90,8 @@ class Vectors:
     def _pooled(self, bag: Bag, lists: Lists) -> Tensor:
         values_N, lengths_B = lists
         starts_B = torch.from_numpy(np.cumsum(lengths_B) - lengths_B)
-        rows_N = torch.from_numpy(values_N + bag.first_row)
-        return embedding_bag(rows_N, self.tables.weights[bag.width], starts_B, mode=bag.mode)
+        vectors_ND = self.tables.vectors(bag.width, values_N + bag.first_row)
+        return embedding_bag(torch.arange(len(vectors_ND)), vectors_ND, starts_B, mode=bag.mode)
 
     def _events(self, history: History, encoded: Encoded) -> Tensor:
         columns = zip(history.places, history.widths, history.first_rows, strict=True)

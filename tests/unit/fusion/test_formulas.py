@@ -1,8 +1,11 @@
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -218,3 +221,12 @@ def test_the_default_counts_events_and_leaves_amounts_out() -> None:
 def test_the_default_of_a_model_of_amounts_counts_those() -> None:
     formula = default_fusions((RegressionTask(name="watch"),)).formulas[DEFAULT]
     assert fuse(formula, torch.tensor([[7.0]]), ("watch",)).item() == 7.0
+
+
+def test_the_documented_formulas_are_formulas() -> None:
+    text = (Path(__file__).parents[3] / "docs/serving.md").read_text(encoding="utf-8")
+    (example,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "formulas:" in block]
+    fusions = validate(Fusions, yaml.safe_load(example))
+    fusions.check((BinaryTask(name="is_click"), BinaryTask(name="is_like"), RegressionTask(name="watch_time")))
+    kinds = {formula.kind for formula in fusions.formulas.values()}
+    assert kinds == {"weighted_sum", "click_times_sum", "product", "power_product", "rank", "expression"}

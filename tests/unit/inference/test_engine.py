@@ -51,9 +51,13 @@ def built(config: ModelConfig, spec: Spec) -> RankingModel:
     return model.eval()
 
 
+def engine_of(model: RankingModel, spec: Spec) -> Engine:
+    return Engine(model.ranker, model.embeddings.state_dict(), spec, spec.tasks)
+
+
 def assert_equal(config: ModelConfig, encoder: Encoder, raw: pa.Table) -> Engine:
     model, table = built(config, encoder.spec), encoder.encode(raw)
-    engine = Engine(model, encoder.spec, encoder.spec.tasks)
+    engine = engine_of(model, encoder.spec)
     with torch.inference_mode():
         expected_BT = model(collate(table, BatchLayout.of(encoder.spec, ())))
         head, items = Encoded.of(table.slice(0, 1), engine.inputs.head), Encoded.of(table, engine.inputs.items)
@@ -89,7 +93,7 @@ def test_histories_and_requests_of_any_length(user: int, rows: int, encoder: Enc
 def test_experts_and_gates_of_one_input_become_one_product(encoder: Encoder) -> None:
     for kind, number in (("mmoe", 2), ("ple", 4)):
         config = validate(ModelConfig, {"bottom": {"kind": "shared"}, "experts": {"kind": kind}})
-        engine = Engine(built(config, encoder.spec), encoder.spec, encoder.spec.tasks)
+        engine = engine_of(built(config, encoder.spec), encoder.spec)
         assert sum(isinstance(module, Picked) for module in engine.logits.ranker.modules()) == number  # type: ignore[attr-defined]
 
 
@@ -97,6 +101,6 @@ def test_the_model_itself_stays_as_it_was(encoder: Encoder) -> None:
     config = validate(ModelConfig, {"bottom": {"kind": "shared"}, "experts": {"kind": "mmoe"}})
     model = built(config, encoder.spec)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    Engine(model, encoder.spec, encoder.spec.tasks)
+    engine_of(model, encoder.spec)
     torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
     assert not any(isinstance(module, Picked) for module in model.modules())
