@@ -13,6 +13,7 @@ from serving.limits import Limits
 from serving.loading import Load, load
 from serving.middleware import Observe
 from serving.request_log import RequestLog
+from serving.security import describe_keys
 from serving.service import Service
 from serving.settings import Settings
 from serving.store import routes as store_routes
@@ -55,6 +56,7 @@ def guard(app: FastAPI, service: Service) -> None:
     settings, log = service.settings, RequestLog(service.settings)
     app.add_middleware(Limits, settings=settings, log=log)
     if not service.keyring.is_open:
+        describe_keys(app)
         registry = service.metrics.registry
         app.add_middleware(Gate, keyring=service.keyring, registry=registry, protect_metrics=settings.protect_metrics)
     app.add_middleware(Observe, service=service, log=log)

@@ -59,9 +59,17 @@ def serve(settings: Settings) -> None:
 
 def server_of(app: "FastAPI") -> uvicorn.Server:
     """Make the server of an app."""
+    from serving.connections import GuardedProtocol
     from serving.draining import DrainingServer
 
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS)
+    config = uvicorn.Config(
+        app,
+        http=GuardedProtocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
     return DrainingServer(config, app.state.service)
 
 

@@ -49,7 +49,7 @@ def refuses(running: Running) -> bool:
 def test_a_service_says_that_it_ends_answers_on_and_finishes_what_it_began(
     bundle_path: Path, tmp_path: Path, settings: dict[str, object]
 ) -> None:
-    given = settings | {"model": bundle_path, "cache_dir": tmp_path / "cache", "drain_s": 4, "request_timeout_s": 60}
+    given = settings | {"model": bundle_path, "cache_dir": tmp_path / "cache", "drain_s": 6, "request_timeout_s": 60}
     with service(tmp_path / "log", **given) as running:
         until(lambda: running.log.read_text().count("ready: ") == settings.get("workers", 1), running.log)
         with httpx.Client(base_url=running.address, timeout=60) as kept, open_request(running, BODY[:-1]) as begun:

@@ -106,6 +106,9 @@ def test_whatever_is_sent_the_answer_is_as_described(operations: Operations, pat
 
 def test_who_has_no_key_is_answered_as_described(start: Start) -> None:
     with start(api_keys=new_key("feed", ["rank"])[1].line) as client:
+        paths = client.get("/openapi.json").json()["paths"]
+        assert paths["/v1/rank"]["post"]["security"] == [{"bearer": []}, {"header": []}]
+        assert paths["/healthz"]["get"]["security"] == []
         for (_, path), operation in operations_of(client).items():
             case = operation.Case(body={}, media_type="application/json") if operation.body else operation.Case()
             assert case.call_and_validate(checks=CHECKS).status_code == (200 if SCOPES[path] == OPEN else 401)
