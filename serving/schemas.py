@@ -61,7 +61,7 @@ def read_fusion(value: Any) -> str | InlineFormula:
     text = value["expression"] if isinstance(value, dict) and set(value) == {"expression"} else value
     if not isinstance(text, str) or not 0 < len(text) <= LONGEST_FORMULA:
         shape = f"text of 1 to {LONGEST_FORMULA} characters"
-        raise ValueError(f"expected {shape} (the name of a formula, or one) or an object with such as its expression")
+        raise ValueError(f"expected {shape}, the name of a formula or a formula, or an object {{'expression': text}}")
     return text if text is value else InlineFormula(expression=text)
 
 
