@@ -20,6 +20,9 @@ MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 REQUEST, ANSWER = b"request", b"answer"
 """Keys in the metadata of schemas."""
 
+DAMAGED = (pa.ArrowException, UnicodeDecodeError, OSError)
+"""What pyarrow raises on a damaged stream; a name of a column that is no UTF-8 is found only when it is asked for."""
+
 
 def read_stream(content: bytes, *, most_rows: int) -> tuple[bytes, pa.Table]:
     """Read a request's head, as JSON, and its candidates.
@@ -34,7 +37,7 @@ def read_stream(content: bytes, *, most_rows: int) -> tuple[bytes, pa.Table]:
             raise unreadable("buffers are compressed, which this service does not take")
         table = pa.ipc.open_stream(content).read_all()
         table.validate(full=True)
-    except (pa.ArrowException, StopIteration, struct.error, OSError) as error:
+    except (*DAMAGED, StopIteration, struct.error) as error:
         raise unreadable(str(error)) from None
     if table.num_rows > most_rows:
         raise RequestError([(("candidates",), f"{table.num_rows} are too many; this service takes up to {most_rows}")])
@@ -45,7 +48,7 @@ def head_of_stream(content: bytes) -> bytes:
     """Read a request's head alone; of what is no stream, nothing."""
     try:
         schema = pa.ipc.open_stream(content).schema
-    except (pa.ArrowException, OSError):
+    except DAMAGED:
         return b"{}"
     return (schema.metadata or {}).get(REQUEST, b"{}")
 
@@ -63,7 +66,9 @@ def item_ids(table: pa.Table) -> list[int | str]:
     column = table[ITEM_ID]
     if pa.types.is_dictionary(column.type):
         column = pc.cast(column, column.type.value_type)
-    ids: list[Any] = column.to_pylist()
+    kinds = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    # Others are not even read: a date beyond the calendar has no Python value.
+    ids: list[Any] = column.to_pylist() if any(is_kind(column.type) for is_kind in kinds) else [None]
     if (row := next((row for row, value in enumerate(ids) if not is_id(value)), None)) is not None:
         message = f"expected text of 1 to {LONGEST_ID} characters or a whole number of 64 bits"
         raise RequestError([(("candidates", row, ITEM_ID), message)])

@@ -95,11 +95,17 @@ def as_numbers(values: Array, column: str) -> Floats:
         numbers = _float64(values)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         row = bisect_left(range(len(values)), True, key=lambda last: not _is_numeric(values.slice(0, last + 1)))
-        message = f"{values[row].as_py()!r:.80} is not a number"
-        raise FeatureError(column, message, row, plain="expected a number") from None
+        raise FeatureError(column, f"{_shown(values[row])} is not a number", row, plain="expected a number") from None
     result = np.array(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
     result[~np.isfinite(result)] = np.nan
     return result
+
+
+def _shown(value: "pa.Scalar[Any]") -> str:
+    try:
+        return f"{value.as_py()!r:.80}"
+    except (OverflowError, ValueError):  # a time that Python's calendar does not reach
+        return f"a {value.type}"
 
 
 def as_float32(values: Floats, column: str) -> Float32s:

@@ -15,6 +15,8 @@ from tests.serving.world import Json, answered, one_user, request_of
 
 STREAM = {"Content-Type": MEDIA_TYPE}
 RAW: Json = request_of(one_user(6))
+LATE = pa.array([2**62], pa.timestamp("s"))
+"""A time that Python's calendar does not reach."""
 
 
 def stream(table: pa.Table, head: Json | None = None, **options: Any) -> bytes:
@@ -78,6 +80,9 @@ def test_a_stream_comes_back_where_it_is_accepted(client: TestClient) -> None:
         (stream(table().append_column("color", pa.nulls(6))), "candidates.color", "candidates.color: unknown feature"),
         (stream(table().append_column("author", pa.nulls(6))), "candidates.author", "the column comes twice"),
         (stream(pa.table({"item_id": [1, None]})), "candidates.1.item_id", "expected text of 1 to 256 characters"),
+        (stream(pa.table({"item_id": LATE})), "candidates.0.item_id", "expected text of 1"),
+        (stream(pa.table({"item_id": [1], "duration": LATE})), "candidates.0.duration", "expected a number"),
+        (stream(pa.table({"item_id": [1], "author": LATE})), "candidates.author", "timestamp[s] values are no ids"),
         (stream(pa.table({"item_id": [1], "duration": ["long"]})), "candidates.0.duration", "expected a number"),
         (stream(pa.table({"item_id": [1], "quality": [1e300]})), "candidates.0.quality", "is too large"),
         (stream(pa.table({"item_id": [1], "tags": [3]})), "candidates.tags", "expected a list of values"),
