@@ -39,7 +39,7 @@ def naive_rates(cells: list[tuple[int, int]]) -> list[float]:
 
     def mean(first: int, last: int) -> float:
         p, q = (sum(column) for column in zip(*cells[first : last + 1], strict=True))
-        return p / (p + q)
+        return float(p / (p + q))
 
     return [max(min(mean(s, t) for t in range(i, n)) for s in range(i + 1)) for i in range(n)]
 
