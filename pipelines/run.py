@@ -122,7 +122,7 @@ class TrainRun(Config):
     objective: ObjectiveConfig = ObjectiveConfig()
     optim: OptimConfig = OptimConfig()
     trainer: TrainerConfig = TrainerConfig()
-    calibration: Method = "auto"
+    calibration: Method = "platt"
     """Calibrator of events: ``auto`` takes for each task the simplest that held-out users do not tell from the best."""
     cluster: ClusterConfig = ClusterConfig()
     health: HealthConfig = HealthConfig()

@@ -51,44 +51,49 @@ def choose(whole: Counts, halves: tuple[Counts, Counts], method: Method = "auto"
     comparable = all(min(half.positives_K.sum(), half.negatives_K.sum()) >= platt.MIN_EVENTS for half in halves)
     if not comparable:
         return Choice(_fit("platt" if method == "auto" else method, whole), math.nan, math.nan)
-    errors = {kind: held_out_error(kind, halves) for kind in kinds}
+    distances = {kind: held_out_distances(kind, halves) for kind in kinds}
+    errors = {kind: float(distance_N.sum()) for kind, distance_N in distances.items()}
     if method == "auto":
-        within = min(errors.values()) + standard_error(whole)
-        method = next(kind for kind in kinds if errors[kind] <= within)
-    calibrator = _fit(method, whole)
-    return Choice(calibrator, errors["identity"], errors[method])
+        best_N = distances[min(kinds, key=errors.__getitem__)]
+        method = next(kind for kind in kinds if _not_worse(distances[kind], best_N))
+    return Choice(_fit(method, whole), errors["identity"], errors[method])
 
 
-def held_out_error(kind: Method, halves: tuple[Counts, Counts]) -> float:
-    """Return the calibration error of both halves, each calibrated by the other, weighted by rows."""
-    parts = [(_rows(test), calibration_error(test.moved(_fit(kind, fit)))) for fit, test in (halves, halves[::-1])]
-    return sum(rows * error for rows, error in parts) / sum(rows for rows, _ in parts)
+def held_out_distances(kind: Method, halves: tuple[Counts, Counts]) -> Tensor:
+    """Return the parts of the calibration error by bin, of both halves, each calibrated by the other.
+
+    Bins hold the same rows whatever the kind, for all of them keep the order of logits.
+    """
+    rows = sum(_rows(half) for half in halves)
+    return torch.cat([_distances(test.moved(_fit(kind, fit))) / rows for fit, test in (halves, halves[::-1])])
 
 
 def calibration_error(counts: Counts) -> float:
     """Return the mean distance of predicted and observed rate over equal-mass bins."""
-    predicted, observed, _ = _binned(counts)
-    return float((predicted - observed).abs().sum() / _rows(counts))
+    return float(_distances(counts).sum() / _rows(counts))
 
 
-def standard_error(counts: Counts) -> float:
-    """Return the standard deviation that label noise alone gives to the error of right probabilities.
+def _not_worse(distance_N: Tensor, best_N: Tensor) -> bool:
+    """Tell whether an error is within one standard error of the best, their difference taken bin by bin.
 
-    A bin's distance is half normal then: its variance is 1 - 2/π of that of the bin's number of events.
+    Label noise in a bin moves both distances alike; what is left of it in the difference is what decides.
     """
-    _, positives, rows = _binned(counts)
-    variance = (positives * (1 - positives / rows)).sum() * (1 - 2 / math.pi)
-    return math.sqrt(float(variance)) / _rows(counts)
+    excess_N = distance_N - best_N
+    return float(excess_N.sum()) <= float(excess_N.std(correction=0)) * math.sqrt(len(excess_N))
 
 
-def _binned(counts: Counts) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum predicted events, events and rows in bins that hold about as many rows each."""
+def _distances(counts: Counts) -> Tensor:
+    predicted_N, positives_N = _binned(counts)
+    return (predicted_N - positives_N).abs()
+
+
+def _binned(counts: Counts) -> tuple[Tensor, Tensor]:
+    """Sum predicted events and events in bins that hold about as many rows each."""
     n_K = counts.positives_K + counts.negatives_K
     bin_K = (n_K.cumsum(0) - n_K) * BINS // n_K.sum()
-    terms = torch.stack([counts.logits_K.double().sigmoid() * n_K, counts.positives_K.double(), n_K.double()])
-    sums = terms.new_zeros(3, BINS).index_add_(1, bin_K.long(), terms)
-    predicted, positives, rows = sums[:, sums[2] > 0]
-    return predicted, positives, rows
+    terms_2K = torch.stack([counts.logits_K.double().sigmoid() * n_K, counts.positives_K.double()])
+    predicted_N, positives_N = terms_2K.new_zeros(2, BINS).index_add_(1, bin_K.long(), terms_2K)
+    return predicted_N, positives_N
 
 
 def _rows(counts: Counts) -> int:

@@ -23,7 +23,7 @@ from recsys_mtl.calibration import (
     predictions,
 )
 from recsys_mtl.calibration.calibrators import MAX_KNOTS
-from recsys_mtl.calibration.choice import calibration_error, standard_error
+from recsys_mtl.calibration.choice import calibration_error
 from recsys_mtl.calibration.isotonic import STEEPEST, pool_violators
 from recsys_mtl.config import ConfigError, validate
 from recsys_mtl.tasks import BinaryTask, RegressionTask
@@ -164,11 +164,6 @@ def test_too_few_events_to_compare_leave_two_numbers_and_fewer_none() -> None:
     assert math.isnan(choice.ece_after)
     few = Counts(torch.zeros(1), torch.tensor([10]), torch.tensor([10]))
     assert choose(few, (few, few)).calibrator == Identity()
-
-
-def test_the_standard_error_is_that_of_label_noise() -> None:
-    errors = [calibration_error(world("identity", 40_000, seed)) for seed in range(200)]
-    assert np.std(errors) == pytest.approx(standard_error(world("identity", 40_000, 0)), rel=0.25)
 
 
 @given(st.floats(1e-4, 1), st.floats(-12, 12))
