@@ -23,7 +23,7 @@ def make_bundle(run: TrainRun, trained: Trained, directory: Path, *, run_id: str
     tree["tracking"]["uri"] = hide_passwords(run.tracking.uri)
     manifest = Manifest(model=run.model, tasks=trained.tasks, fingerprint=trained.spec.fingerprint, run=tree)
     metrics = metrics_by_split(run, trained)
-    calibration = trained.calibration
+    calibration = trained.fitted.calibration
     origin: dict[str, Any] = {} if run.init_from is None else {"begun_with": run.init_from.model}
     facts = CardFacts(
         run={
@@ -38,7 +38,8 @@ def make_bundle(run: TrainRun, trained: Trained, directory: Path, *, run_id: str
         model=run.model.model_dump(mode="json"),
         parameters=parameters(trained.weights),
         calibration=calibration.model_dump(mode="json"),
-        metrics={PROGRESSIVE: metrics["test"]} if run.trainer.progressive else metrics,
+        metrics={split: metrics[split] for split in ((PROGRESSIVE,) if run.trainer.progressive else ("valid", "test"))},
+        fits=metrics["calibration"],
         calibrated=True,
         health=None if trained.health is None else [a.text for a in alarms(trained.health, run.health)],
     )
@@ -47,9 +48,13 @@ def make_bundle(run: TrainRun, trained: Trained, directory: Path, *, run_id: str
 
 
 def metrics_by_split(run: TrainRun, trained: Trained) -> dict[str, Any]:
-    """Return what the bundle's ``metrics.json`` says; of a progressive run, what was measured before it learnt."""
-    metrics = {"valid": trained.valid.compute(), "test": trained.test.compute()}
-    return metrics | ({PROGRESSIVE: metrics["test"]} if run.trainer.progressive else {})
+    """Return what the bundle's ``metrics.json`` says; of a progressive run, what was measured before it learnt.
+
+    Beside the splits stands ``calibration``: by event the calibrator, and the calibration error without and with it.
+    """
+    splits = {"valid": trained.valid.compute(), "test": trained.test.compute()}
+    splits |= {PROGRESSIVE: splits["test"]} if run.trainer.progressive else {}
+    return {**splits, "calibration": trained.fitted.report()}
 
 
 def parameters(weights: Mapping[str, torch.Tensor]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from pipelines.warm import InitFromField
+from recsys_mtl.calibration import Method
 from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.data.reader import ReaderConfig
 from recsys_mtl.health import HealthConfig
@@ -121,6 +122,8 @@ class TrainRun(Config):
     objective: ObjectiveConfig = ObjectiveConfig()
     optim: OptimConfig = OptimConfig()
     trainer: TrainerConfig = TrainerConfig()
+    calibration: Method = "platt"
+    """Calibrator of events: ``auto`` takes for each task the simplest that held-out users do not tell from the best."""
     cluster: ClusterConfig = ClusterConfig()
     health: HealthConfig = HealthConfig()
     tracking: TrackingConfig = TrackingConfig()

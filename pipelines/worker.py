@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
+from pipelines.calibrate import Fitted, calibrate
 from pipelines.run import TrainRun
 from pipelines.warm import opened
-from recsys_mtl.calibration import Calibration, fit_platt
+from recsys_mtl.calibration import Calibration
 from recsys_mtl.data.batch import BatchLayout
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.reader import EvalReader, TrainReader, Worker, shares
@@ -37,8 +38,8 @@ PROGRESSIVE = "progressive"
 class Measured:
     """What the held-out rows say of a run's model; the same on every worker."""
 
-    calibration: Calibration
-    """Fitted on validation; both banks measure calibrated scores, as they are served."""
+    fitted: Fitted
+    """On validation; both banks measure calibrated scores, as they are served."""
     valid: MetricBank
     test: MetricBank
     record: HealthRecord | None
@@ -122,9 +123,9 @@ class WorkerProgram:
 
         trainer = Trainer(self.run.trainer, step, self.reader, evaluate_valid, listener, checkpoints)
         outcome = trainer.fit()
-        calibration = calibrate(self._evaluate(step, "valid"))
-        valid = self._evaluate(step, "valid", calibration)
-        return outcome, self._measure(step, calibration, calibration, listener, valid=valid, at=outcome.best_step)
+        fitted = self._calibrate(step, "valid")
+        valid = self._evaluate(step, "valid", fitted.calibration)
+        return outcome, self._measure(step, fitted, fitted.calibration, listener, valid=valid, at=outcome.best_step)
 
     def _progressive_step(self, listener: RunListener) -> tuple[TrainStep, Measured]:
         """Make the step, and measure what it has not learnt yet with the earlier model's calibration.
@@ -136,15 +137,15 @@ class WorkerProgram:
         step = self._build_step()
         with opened(self.run.init_from, self.run.tracking.uri) as start:
             start.fill(step, self.encoder)
-        calibration = calibrate(self._evaluate(step, "test"))
-        measured = self._measure(step, calibration, start.calibration, listener, at=0)
+        fitted = self._calibrate(step, "test")
+        measured = self._measure(step, fitted, start.calibration, listener, at=0)
         listener.on_first_look(measured.test.compute())
         return step, measured
 
     def _measure(
         self,
         step: TrainStep,
-        fitted: Calibration,
+        fitted: Fitted,
         calibration: Calibration,
         listener: RunListener,
         *,
@@ -205,6 +206,11 @@ class WorkerProgram:
         calibrator = self.run.model.heads.calibrator
         return self.run.objective.build(self.tasks, calibrator=calibrator).to(self.device)
 
+    def _calibrate(self, step: TrainStep, split: str) -> Fitted:
+        """Fit calibrators to a split. A collective."""
+        bank = evaluate(step.model, self._eval_reader(split), self.tasks, self.device, halves=True)
+        return calibrate(bank, self.run.calibration)
+
     def _evaluate(self, step: TrainStep, split: str, calibration: Calibration | None = None) -> MetricBank:
         return evaluate(step.model, self._eval_reader(split), self.tasks, self.device, calibration)
 
@@ -236,12 +242,3 @@ def lasting_settings(run: TrainRun, spec: Spec) -> dict[str, Any]:
     tree = run.model_dump(mode="json", include={"tasks", "model", "objective", "optim", "trainer", "seed"} | begun)
     del tree["trainer"]["checkpoint"], tree["trainer"]["skip_not_finite"]
     return tree | {"data": {"fingerprint": spec.fingerprint, "lanes": run.data.reader.lanes}}
-
-
-def calibrate(valid: MetricBank) -> Calibration:
-    """Fit a calibrator for every event on the validation split."""
-    fitted = {}
-    for task in valid.binary.tasks:
-        logits, negatives, positives = valid.cell_counts(task)
-        fitted[task] = fit_platt(logits, positives, negatives)
-    return Calibration(tasks=fitted)

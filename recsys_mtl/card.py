@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Tree = Mapping[str, Any]
@@ -39,6 +39,8 @@ class CardFacts:
     """By split and task, measured on the bundle's weights; the last split is the one to judge by."""
     calibrated: bool = False
     """Whether the metrics are those of calibrated probabilities, as they are served."""
+    fits: Mapping[str, Tree] = field(default_factory=dict)
+    """By event, the calibration error on held-out rows, ``ece_before`` and ``ece_after``; nothing if unknown."""
     health: Sequence[str] | None = None
     """What is wrong with the experts, measured on the last split; nothing if it was not measured."""
 
@@ -107,15 +109,24 @@ def _calibration(facts: CardFacts) -> list[str]:
     split = _judged(facts)
     fitted = facts.calibration.get("tasks", {})
     names = [task["name"] for task in facts.tasks if task["kind"] == "binary"]
-    lines = [f"- `{name}`: {_calibrator(fitted.get(name, {'kind': 'identity'}))}" for name in names]
+    lines = [f"- `{name}`: {_calibrator(fitted.get(name, {'kind': 'identity'}))}{_gain(facts, name)}" for name in names]
     measured = _measured(facts, split, "binary", CALIBRATION_COLUMNS, counts=("rows", "positives"))
     state = "as served" if facts.calibrated or not fitted else "of the model's own probabilities, before calibration"
     return ["\n".join(lines), f"On {split}, {state}:", *measured] if names else ["No task is a probability."]
 
 
 def _calibrator(settings: Tree) -> str:
+    if settings["kind"] == "isotonic":
+        return f"isotonic ({len(settings['logits'])} knots)"
     parameters = ", ".join(f"{key} {value:.4g}" for key, value in settings.items() if key != "kind")
     return f"{settings['kind']} ({parameters})" if parameters else str(settings["kind"])
+
+
+def _gain(facts: CardFacts, name: str) -> str:
+    before, after = (facts.fits.get(name, {}).get(key) for key in ("ece_before", "ece_after"))
+    if before is None or after is None:
+        return ""
+    return f"; ECE on users held out from its fit {before:.4f} before, {after:.4f} after"
 
 
 def _measured(

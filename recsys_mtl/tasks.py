@@ -40,6 +40,9 @@ class BinaryTask(TaskBase):
     after: TaskName | None = None
     """Event that comes before this one in a funnel: a purchase after a click. Where that is known not to have happened,
     an unknown label of this one counts as 0. Unlike with ``space``, every impression counts."""
+    negative_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of this event's negatives that was kept, at random, in the training rows; validation and test hold all of
+    theirs. Predictions are corrected for it."""
 
 
 class RegressionTask(TaskBase):

@@ -63,6 +63,9 @@ def fingerprint(spec: Spec, vocabularies: Mapping[str, list[str]]) -> str:
     """Hash the schema, the fitted numbers and every vocabulary's values in their order."""
     origin = {"grown_from"} if spec.grown_from is None else set()  # fingerprints from before there was any stay
     content = spec.model_dump(mode="json", exclude={"fingerprint"} | origin)
+    for task in content["tasks"]:
+        if task.get("negative_rate") == 1:  # the same for rates: fingerprints from before stay
+            del task["negative_rate"]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for table in sorted(vocabularies):
         digest.update(json.dumps([table, vocabularies[table]]).encode())

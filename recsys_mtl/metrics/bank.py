@@ -13,6 +13,8 @@ from recsys_mtl.metrics.regression import RegressionAccumulator
 from recsys_mtl.tasks import Task
 
 TaskMetrics = dict[str, float | int]
+CellCounts = tuple[Tensor, Tensor, Tensor]
+"""Logits with their negatives and positives."""
 
 
 class MetricBank:
@@ -22,8 +24,14 @@ class MetricBank:
     """
 
     def __init__(
-        self, tasks: Sequence[Task], device: torch.device | None = None, *, collect_groups: bool = False
+        self,
+        tasks: Sequence[Task],
+        device: torch.device | None = None,
+        *,
+        collect_groups: bool = False,
+        halves: bool = False,
     ) -> None:
+        """``halves`` counts one half of the groups apart as well."""
         self.tasks = tuple(task.name for task in tasks)
         self._columns = {
             kind: [column for column, task in enumerate(tasks) if task.kind == kind]
@@ -33,6 +41,7 @@ class MetricBank:
         self.binary = BinaryAccumulator(binary, device=device)
         self.grouped = GroupedAUC(binary, collect=collect_groups)
         self.regression = RegressionAccumulator(regression)
+        self._half = BinaryAccumulator(binary, device=device) if halves else None
 
     def update(self, predictions_BT: Tensor, labels_BT: Tensor, groups_B: Tensor | None) -> None:
         """Add a batch.
@@ -52,13 +61,17 @@ class MetricBank:
             self.binary.update(logits_BT, flags_BT)
             if groups_B is not None:
                 self.grouped.update(groups_B, logits_BT, flags_BT)
+                if self._half is not None:
+                    chosen_B = in_half(groups_B)
+                    self._half.update(logits_BT[chosen_B], flags_BT[chosen_B])
         if regression:
             self.regression.update(predictions_BT[:, regression], labels_BT[:, regression], groups_B)
 
     def reduce_(self, group: Group = None) -> None:
         """Replace this worker's counts by those of all workers; once, after the last update of every worker."""
         parts = (self.binary, self.grouped, self.regression)
-        sum_over_workers_([tensor for part in parts for tensor in part.state().values()], group)
+        states = [part.state() for part in parts] + ([] if self._half is None else [self._half.state()])
+        sum_over_workers_([tensor for state in states for tensor in state.values()], group)
         self.grouped.gather_(group)
         self.regression.gather_(group)
 
@@ -82,10 +95,23 @@ class MetricBank:
         """Return a binary task's predicted and observed rates."""
         return self.binary.reliability(self.binary.tasks.index(task), bins)
 
-    def cell_counts(self, task: str) -> tuple[Tensor, Tensor, Tensor]:
+    def cell_counts(self, task: str) -> CellCounts:
         """Return logits of a binary task with their negatives and positives: what a calibrator is fitted to."""
         return self.binary.cell_counts(self.binary.tasks.index(task))
+
+    def half_counts(self, task: str) -> tuple[CellCounts, CellCounts]:
+        """Return the same of two halves of the groups, which share none; needs ``halves`` and groups."""
+        assert self._half is not None
+        column, rest = self.binary.tasks.index(task), BinaryAccumulator((task,))
+        rest.counts = (self.binary.counts[column] - self._half.counts[column]).unsqueeze(0)
+        return self._half.cell_counts(column), rest.cell_counts(0)
 
     def group_scores(self, task: str) -> GroupScores:
         """Return the groups behind a binary task's grouped AUC, to resample them; needs ``collect_groups``."""
         return self.grouped.scores(self.grouped.tasks.index(task))
+
+
+def in_half(groups_B: Tensor) -> Tensor:
+    """Tell which rows belong to the first half: a hash of the group decides, alike on every worker."""
+    mixed_B = groups_B.long() * -7046029254386353131  # 2^64 / golden ratio, odd: the high bits depend on all bits below
+    return (mixed_B >> 63) == 0

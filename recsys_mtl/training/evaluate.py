@@ -21,12 +21,14 @@ def evaluate(
     calibration: Calibration | None = None,
     *,
     recorder: Recorder | None = None,
+    halves: bool = False,
 ) -> MetricBank:
     """Score this worker's batches; return the metrics' state summed over workers. A collective.
 
-    A ``recorder`` that watches the model hears of each batch before it passes.
+    A ``recorder`` that watches the model hears of each batch before it passes. ``halves`` counts two halves of the
+    users apart, to compare calibrators.
     """
-    bank = MetricBank(tasks)
+    bank = MetricBank(tasks, halves=halves)
     rules = LabelRules(tasks)
     was_training = model.training
     model.eval()
@@ -62,5 +64,5 @@ def examine(
 def scores(logits_BT: Tensor, tasks: tuple[Task, ...], calibration: Calibration | None = None) -> Tensor:
     """Return what metrics take: calibrated logits of events, amounts in their natural unit (B, T)."""
     events_T = torch.tensor([isinstance(task, BinaryTask) for task in tasks])
-    calibrated_BT = logits_BT if calibration is None else calibration.apply(logits_BT, tasks)
+    calibrated_BT = (calibration or Calibration()).apply(logits_BT, tasks)
     return torch.where(events_T, calibrated_BT, predictions(logits_BT, tasks))

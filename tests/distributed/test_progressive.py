@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from pipelines.calibrate import calibrate
 from pipelines.run import TrainRun
 from pipelines.train import preflight
-from pipelines.worker import calibrate
 from recsys_mtl.bundle import Bundle
 from recsys_mtl.config import ConfigError, validate
 from recsys_mtl.data.batch import Batch, BatchLayout, collate
@@ -60,9 +60,9 @@ def test_a_day_is_measured_with_the_earlier_model_as_it_served(home: Path, ear: 
     for task, metrics in expected.items():
         assert ear.first_look[task] == pytest.approx(metrics, rel=1e-6, nan_ok=True)
     assert ear.first_look["click"]["rows"] == ROWS
-    uncalibrated = evaluate(before.model, batches, tasks, device)
+    uncalibrated = evaluate(before.model, batches, tasks, device, halves=True)
     after = Bundle.load(home / "day" / "bundle")
-    for task, fitted in calibrate(uncalibrated).tasks.items():
+    for task, fitted in calibrate(uncalibrated, "platt").calibration.tasks.items():
         found, wanted = (one.model_dump() for one in (after.calibration.tasks[task], fitted))
         assert found.pop("kind") == wanted.pop("kind")
         assert found == pytest.approx(wanted, rel=1e-3)

@@ -87,6 +87,15 @@ def test_pictures_and_bundle_are_among_the_run_s_files(world: World) -> None:
     assert not [path for path in files if path.endswith((".pkl", ".pt", ".pth"))]
 
 
+def test_the_bundle_names_calibrators_and_what_they_do(world: World) -> None:
+    bundle = bundle_of(world)
+    report = json.loads((bundle / "metrics.json").read_text())["calibration"]
+    kinds = {task: fitted.kind for task, fitted in Bundle.load(bundle).calibration.tasks.items()}
+    assert {task: told["calibrator"] for task, told in report.items()} == kinds
+    assert all(set(told) == {"calibrator", "ece_before", "ece_after"} for told in report.values())
+    assert f"- `click`: {kinds['click']}" in (bundle / "MODEL_CARD.md").read_text()
+
+
 def test_expert_health_is_among_charts_tables_and_tags(world: World) -> None:
     client = connect(world.uri)
     run = client.get_run(world.finished.run_id)

@@ -108,6 +108,14 @@ def test_data_sizes_and_origin_are_in_the_card() -> None:
     assert "recsys-mtl serve --model 'models:/recsys-mtl@champion'" in card
 
 
+def test_card_names_the_calibrator_and_what_it_does() -> None:
+    curve = {"kind": "isotonic", "logits": [0.0, 1.0], "values": [0.0, 2.0]}
+    fits = {"is_click": {"calibrator": "isotonic", "ece_before": 0.0321, "ece_after": 0.0045}, "is_buy": {}}
+    card = model_card("m", replace(FACTS, calibration={"tasks": {"is_click": curve}}, fits=fits))
+    wanted = "isotonic (2 knots); ECE on users held out from its fit 0.0321 before, 0.0045 after"
+    assert f"- `is_click`: {wanted}\n- `is_buy`: identity\n" in card
+
+
 def test_card_says_whether_calibration_was_measured_as_served() -> None:
     assert "On test, as served:" in model_card("m", replace(FACTS, calibrated=True))
     assert "On test, as served:" in model_card("m", replace(FACTS, calibration={"tasks": {}}))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from recsys_mtl.metrics import BinaryAccumulator, GroupedAUC, MetricBank, RegressionAccumulator
+from recsys_mtl.metrics.bank import in_half
 from recsys_mtl.tasks import BinaryTask, RegressionTask, Task
 
 TASKS: tuple[Task, ...] = (BinaryTask(name="click"), RegressionTask(name="watch"), BinaryTask(name="like"))
@@ -124,3 +125,23 @@ def test_on_a_gpu_the_metrics_are_the_same() -> None:
     for name, values in filled(TASKS, columns).compute().items():
         assert metrics[name] == pytest.approx(values, rel=1e-6)
     assert bank.roc("click").true_positive_rate.device.type == bank.reliability("click").rows.device.type == "cpu"
+
+
+def test_halves_share_no_group_and_do_not_depend_on_who_counts_them() -> None:
+    columns = world(3000)
+    whole = MetricBank(TASKS, halves=True)
+    whole.update(*columns)
+    parts = [MetricBank(TASKS, halves=True) for _ in range(3)]
+    for part, edges in zip(parts, ((0, 900), (900, 909), (909, 3000)), strict=True):
+        for piece in zip(*(torch.split(column[slice(*edges)], 100) for column in columns), strict=True):
+            part.update(*piece)
+    chosen_B = in_half(columns[2])
+    assert 0.4 < chosen_B.float().mean() < 0.6
+    for task in ("click", "like"):
+        counted = [[cells.sum() for cells in half[1:]] for half in whole.half_counts(task)]
+        assert sum(sum(half) for half in counted) == sum(cells.sum() for cells in whole.cell_counts(task)[1:])
+        labels_B = columns[1][chosen_B, TASKS.index(next(t for t in TASKS if t.name == task))]
+        assert counted[0] == [(labels_B == 0).sum(), (labels_B == 1).sum()]
+        for half in range(2):
+            summed = sum(int(part.half_counts(task)[half][2].sum()) for part in parts)
+            assert summed == counted[half][1]

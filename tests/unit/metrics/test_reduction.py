@@ -28,10 +28,14 @@ def world() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def bank(rows: slice) -> MetricBank:
-    bank = MetricBank(TASKS, collect_groups=True)
+    bank = MetricBank(TASKS, collect_groups=True, halves=True)
     bank.regression.samples = (PairSample(200),)  # fewer than rows: a sample must be drawn
     bank.update(*(column[rows] for column in world()))
     return bank
+
+
+def halves(bank: MetricBank) -> list[list[list[float]]]:
+    return [[column.tolist() for column in half] for half in bank.half_counts("like")]
 
 
 def work(rank: int, folder: Path) -> None:
@@ -43,6 +47,7 @@ def work(rank: int, folder: Path) -> None:
         part.reduce_()
         groups = part.group_scores("click")
         results[name] = {"metrics": part.compute(), "groups": [column.tolist() for column in groups]}
+        results[name]["halves"] = halves(part)
     tensors = [torch.full((2,), rank + 1.0), torch.tensor([[rank]]), torch.tensor([5.0])]
     sum_over_workers_(tensors)
     results["sums"] = {"tensors": [tensor.tolist() for tensor in tensors]}
@@ -63,6 +68,7 @@ def test_two_workers_report_what_one_would(tmp_path: Path, monkeypatch: pytest.M
             for task, metrics in expected.items():
                 assert results[name]["metrics"][task] == pytest.approx(metrics, rel=1e-9)
             assert results[name]["groups"] == groups
+            assert results[name]["halves"] == halves(alone)
         assert results["sums"]["tensors"] == [[3.0, 3.0], [[1]], [10.0]]
         assert results["gathered"]["rows"] == [[1, 1]] * 3
 
