@@ -13,6 +13,7 @@ from recsys_mtl.calibration import Calibration, predictions
 from recsys_mtl.data.spec import Spec
 from recsys_mtl.inference.dtrn import DTRNInference
 from recsys_mtl.inference.encoded import Encoded
+from recsys_mtl.inference.folding import fold_batch_norms
 from recsys_mtl.inference.inputs import Embedded, Inputs
 from recsys_mtl.inference.shared import SharedInference
 from recsys_mtl.inference.tables import FusedTables
@@ -50,9 +51,11 @@ class Engine:
 
 def logits_of(ranker: Ranker, inputs: Inputs) -> Callable[[Embedded], Tensor]:
     """Choose how the dense part is computed: split by the bottom's kind, or as in training with repeated inputs."""
+    ranker = deepcopy(ranker)
+    fold_batch_norms(ranker)
     bottom, of_request = ranker.bottom, not inputs.items.sequences
     if isinstance(bottom, SharedBottom) and of_request:
-        return SharedInference(deepcopy(ranker), inputs)
+        return SharedInference(ranker, inputs)
     if isinstance(bottom, DTRN) and bottom.interests is not None and of_request:
         return DTRNInference(ranker, inputs)
     return lambda embedded: ranker(inputs.features(embedded))

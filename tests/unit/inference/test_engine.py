@@ -17,6 +17,7 @@ from recsys_mtl.heads import HeadsConfig
 from recsys_mtl.inference import Encoded, Engine
 from recsys_mtl.inference.split import Picked
 from recsys_mtl.model import ModelConfig, RankingModel
+from recsys_mtl.norms import BatchNorm
 from tests import builders, dense
 from tests.serving.world import one_user
 
@@ -27,6 +28,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "means of histories": {"bottom": {"sequences": {"kind": "mean"}}, "experts": {"kind": "mmoe"}},
     "means and a mixing layer": {"bottom": {"sequences": {"kind": "mean"}, "hidden": [16]}},
     "intensities of histories": {"bottom": {"sequences": {"kind": "attention", "normalise": False, "hidden": [8, 4]}}},
+    "normalised experts": {"experts": {"kind": "mmoe", "hidden": [16, 8], "norm": {"kind": "batch"}}},
     "one level": {"experts": {"kind": "ple", "num_levels": 1, "norm": {"kind": "layer"}}},
     "no feature gates": {"experts": {"kind": "home", "feature_gates": ["task"]}},
     "no gates past the main ones": {"experts": {"kind": "home", "feature_gates": [], "self_gates": []}},
@@ -46,7 +48,7 @@ def built(config: ModelConfig, spec: Spec) -> RankingModel:
     with torch.no_grad():
         for name, weight in model.state_dict().items():
             weight.mul_(2.0) if weight.is_floating_point() else None
-            if name.endswith("running_var_J"):
+            if name.endswith(("running_var_J", "running_mean_J")):
                 weight.copy_(0.5 + torch.rand_like(weight))
     return model.eval()
 
@@ -95,6 +97,19 @@ def test_experts_and_gates_of_one_input_become_one_product(encoder: Encoder) -> 
         config = validate(ModelConfig, {"bottom": {"kind": "shared"}, "experts": {"kind": kind}})
         engine = engine_of(built(config, encoder.spec), encoder.spec)
         assert sum(isinstance(module, Picked) for module in engine.logits.ranker.modules()) == number  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("bottom", ["shared", "dtrn"])
+def test_batch_normalisation_becomes_part_of_the_maps_before_it(bottom: str, encoder: Encoder) -> None:
+    tree = {
+        "bottom": {"kind": bottom},
+        "experts": {"kind": "home"},
+        "heads": {"kind": "towers", "norm": {"kind": "batch"}},
+    }
+    model = built(validate(ModelConfig, tree), encoder.spec)
+    ranker = engine_of(model, encoder.spec).logits.ranker  # type: ignore[attr-defined]
+    norms, left = ([m for m in root.modules() if isinstance(m, BatchNorm)] for root in (model.ranker, ranker))
+    assert (len(norms) >= 6, left) == (True, [])
 
 
 def test_the_model_itself_stays_as_it_was(encoder: Encoder) -> None:
