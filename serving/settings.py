@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     """The MLflow server or database that ``models:/`` and ``runs:/`` are looked up in."""
     cache_dir: Path = Path("~/.cache/recsys-mtl")
     """Where bundles from the registry are kept."""
+    cache_versions: PositiveInt = 5
+    """Versions of each model that stay there, those that served last; copies in use stay, too."""
     host: str = "127.0.0.1"
     """Address to listen on; ``0.0.0.0`` for every network interface."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
