@@ -63,7 +63,7 @@ def assert_equal(config: ModelConfig, encoder: Encoder, raw: pa.Table) -> Engine
     with torch.inference_mode():
         expected_BT = model(collate(table, BatchLayout.of(encoder.spec, ())))
         head, items = Encoded.of(table.slice(0, 1), engine.inputs.head), Encoded.of(table, engine.inputs.items)
-        actual_BT = engine.logits(engine.inputs.embed(head, items))
+        actual_BT = engine.dense.above(engine.dense.below(engine.inputs.embed(head, items)))
     torch.testing.assert_close(actual_BT, expected_BT, rtol=2e-5, atol=2e-5)
     assert len(expected_BT) == 1 or expected_BT.std(0).min() > 1e-4  # candidates differ, in every task
     return engine
@@ -73,6 +73,21 @@ def assert_equal(config: ModelConfig, encoder: Encoder, raw: pa.Table) -> Engine
 def test_a_request_scores_as_its_rows_do_in_training(cell: Any, encoder: Encoder) -> None:
     bottom, experts, heads = cell
     assert_equal(ModelConfig(bottom=bottom(), experts=experts(), heads=heads()), encoder, one_user(20))
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: "-".join(m.model_fields["kind"].default for m in cell))
+def test_requests_scored_together_score_as_alone(cell: Any, encoder: Encoder) -> None:
+    bottom, experts, heads = cell
+    config = ModelConfig(bottom=bottom(), experts=experts(), heads=heads())
+    engine = engine_of(built(config, encoder.spec), encoder.spec)
+    requests = []
+    for rows, user in ((1, 8), (7, 3), (2, 15)):  # with no event, with three, and with more than are kept
+        table = encoder.encode(one_user(rows, seed=user))
+        head, items = Encoded.of(table.slice(0, 1), engine.inputs.head), Encoded.of(table, engine.inputs.items)
+        requests.append((head, items))
+    alone = [engine.score(*request) for request in requests]
+    torch.testing.assert_close(engine.score_together(requests), tuple(alone), rtol=1e-5, atol=1e-6)
+    assert len({float(scores_BT[0, 0]) for scores_BT in alone}) == 3
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
@@ -96,7 +111,7 @@ def test_experts_and_gates_of_one_input_become_one_product(encoder: Encoder) -> 
     for kind, number in (("mmoe", 2), ("ple", 4)):
         config = validate(ModelConfig, {"bottom": {"kind": "shared"}, "experts": {"kind": kind}})
         engine = engine_of(built(config, encoder.spec), encoder.spec)
-        assert sum(isinstance(module, Picked) for module in engine.logits.ranker.modules()) == number  # type: ignore[attr-defined]
+        assert sum(isinstance(module, Picked) for module in engine.dense.ranker.modules()) == number  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("bottom", ["shared", "dtrn"])
@@ -107,7 +122,7 @@ def test_batch_normalisation_becomes_part_of_the_maps_before_it(bottom: str, enc
         "heads": {"kind": "towers", "norm": {"kind": "batch"}},
     }
     model = built(validate(ModelConfig, tree), encoder.spec)
-    ranker = engine_of(model, encoder.spec).logits.ranker  # type: ignore[attr-defined]
+    ranker = engine_of(model, encoder.spec).dense.ranker  # type: ignore[attr-defined]
     norms, left = ([m for m in root.modules() if isinstance(m, BatchNorm)] for root in (model.ranker, ranker))
     assert (len(norms) >= 6, left) == (True, [])
 
