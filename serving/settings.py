@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     """Threads that one request's matrix products are spread over. One gives the most requests per second."""
     scoring_threads: PositiveInt = 1
     """Requests that are scored at the same time; the others wait their turn."""
-    score_together: Annotated[int, Field(ge=0)] = 0
+    score_together: Annotated[int, Field(ge=0)] = 64
     """Candidates of requests that wait for their turn anyway and are then scored at once; 0 scores each by itself."""
     max_waiting: Annotated[int, Field(ge=0)] = 128
     """Requests of a process that may wait for their turn; further ones are refused at once, with 429."""

@@ -33,11 +33,12 @@ class Server:
 
 
 @contextmanager
-def ours(bundle: Path, workers: int, store: str | None = None) -> Iterator[Server]:
-    """Serve with `recsys-mtl serve`."""
+def ours(bundle: Path, workers: int, store: str | None = None, **more: object) -> Iterator[Server]:
+    """Serve with `recsys-mtl serve`; ``more`` are settings by name."""
     port = free_port()
     settings = {"RECSYS_MTL_MODEL": str(bundle), "RECSYS_MTL_PORT": str(port), "RECSYS_MTL_WORKERS": str(workers)}
     settings |= {"RECSYS_MTL_LOG_REQUESTS": "0"} | ({} if store is None else {"RECSYS_MTL_STORE": store})
+    settings |= {f"RECSYS_MTL_{name.upper()}": str(value) for name, value in more.items()}
     with running([sys.executable, "-m", "serving"], port, "/readyz", settings) as seconds:
         yield Server(f"http://127.0.0.1:{port}/v1/rank", as_ours, seconds)
 

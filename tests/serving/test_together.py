@@ -85,8 +85,8 @@ def test_each_is_answered_as_alone(start: Start, monkeypatch: pytest.MonkeyPatch
         assert sample(client, "recsys_requests_scored_together_sum") == 11
 
 
-def test_each_is_scored_by_itself_unless_told_otherwise(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    with start() as client:
+def test_each_is_scored_by_itself_if_that_is_wanted(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    with start(score_together=0) as client:
         gate = Gate(client, monkeypatch)
         asked_at_once(client, gate, [request_of(one_user(1))] * 3)
         assert gate.sizes == [[5], [1], [1], [1]]
