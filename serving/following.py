@@ -4,7 +4,6 @@ import fcntl
 import gc
 import logging
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from recsys_mtl.config import ConfigError
-from recsys_mtl.registry import BundlePlace, copy_of
+from recsys_mtl.registry import BundlePlace, copy_of, discard, discard_old
 from recsys_mtl.registry import describe as look_up
 from serving import last_good
 from serving.lineup import Lineup
@@ -117,9 +116,7 @@ class Follower:
             slot.refuse(place, error)
             self.metrics.swaps.labels(slot.role, "refused").inc()
             if not place.is_local:
-                shutil.rmtree(
-                    path, ignore_errors=True
-                )  # it may be the copy that is broken: the next start takes another
+                discard(path)  # it may be the copy that is broken: the next start takes another
             return None
 
     def _swap(self, slot: Slot, served: Served, seconds: float) -> None:
@@ -130,11 +127,19 @@ class Follower:
         if before is not None:
             self.metrics.swaps.labels(slot.role, "swapped").inc()
         if is_remote(slot.uri):
-            uri, settings = slot.uri, self.settings
-            try:
-                last_good.remember(served.place, uri, settings.tracking_uri, cache=settings.cache_dir)
-            except ConfigError as error:
-                log.warning("%s cannot be remembered for a start without a registry: %s", uri, error)
+            self._keep_house(slot.uri, served.place)
+
+    def _keep_house(self, uri: str, place: BundlePlace) -> None:
+        settings = self.settings
+        try:
+            last_good.remember(place, uri, settings.tracking_uri, cache=settings.cache_dir)
+        except ConfigError as error:
+            log.warning("%s cannot be remembered for a start without a registry: %s", uri, error)
+        used = {served.place.copy_in(settings.cache_dir) for served in self.lineup.served()}
+        try:
+            discard_old(place, into=settings.cache_dir, most=settings.cache_versions, used=used)
+        except OSError as error:
+            log.warning("old copies of %s cannot be deleted: %s", place.name, error)
 
     @contextmanager
     def _turn(self, slot: Slot) -> Iterator[None]:

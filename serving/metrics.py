@@ -10,6 +10,7 @@ from serving.shared import Shared
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 CANDIDATES = (1, 10, 50, 100, 200, 500, 1000, 2000, 5000)
+TOGETHER = (1, 2, 4, 8, 16, 32, 64)
 PROBABILITIES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SCORE_BOUNDS = (*PROBABILITIES, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 """Fine where probabilities are, coarse above 1, where only amounts are."""
@@ -36,6 +37,12 @@ class Metrics:
         )
         self.candidates = Histogram(
             "recsys_request_candidates", "Candidates per request.", buckets=CANDIDATES, registry=self.registry
+        )
+        self.together = Histogram(
+            "recsys_requests_scored_together",
+            "Requests per pass of the model.",
+            buckets=TOGETHER,
+            registry=self.registry,
         )
         self.info = Gauge(
             "recsys_model_info", "Processes in which this model answers; 0 after a swap.",

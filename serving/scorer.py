@@ -1,5 +1,6 @@
 """The scorer: a bundle's answer to one request, the same for HTTP requests and for golden ones."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -51,8 +52,24 @@ class Scorer:
         Raises:
             RequestError: there is no such formula, or a score is not finite.
         """
-        fusion, formula = self.formulas.find(question.fusion)
-        scores_BT = self.engine.score(question.head, question.candidates)
-        if (row := first_where(~scores_BT.isfinite().all(1).numpy())) is not None:
-            raise RequestError([(("candidates", row), "has no finite score: numbers are too large for the model")])
-        return Scores(question, scores_BT, self.formulas.fuse(formula, scores_BT), fusion, formula)
+        (scores,) = self.score_together([question])
+        if isinstance(scores, Exception):
+            raise scores
+        return scores
+
+    def score_together(self, questions: Sequence[Question]) -> list[Scores | Exception]:
+        """Score the candidates of several requests at once; what is wrong with one does not touch the others."""
+        try:
+            found = self.engine.score_together([(question.head, question.candidates) for question in questions])
+        except Exception as error:
+            return [error] if len(questions) == 1 else [self.score_together([one])[0] for one in questions]
+        return [self._scores(*one) for one in zip(questions, found, strict=True)]
+
+    def _scores(self, question: Question, scores_BT: Tensor) -> Scores | Exception:
+        try:
+            fusion, formula = self.formulas.find(question.fusion)
+            if (row := first_where(~scores_BT.isfinite().all(1).numpy())) is not None:
+                raise RequestError([(("candidates", row), "has no finite score: numbers are too large for the model")])
+            return Scores(question, scores_BT, self.formulas.fuse(formula, scores_BT), fusion, formula)
+        except Exception as error:
+            return error

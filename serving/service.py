@@ -1,28 +1,24 @@
 """The service: what the endpoints of one app share."""
 
 import sys
-from functools import partial
 
 import torch
 
-from serving.answers import write_answer
+from serving.answering import Answering
 from serving.following import Follower
 from serving.keyring import Keyring
 from serving.lineup import Lineup
-from serving.loading import Load, Served, load
+from serving.loading import Load, load
 from serving.metrics import Metrics
 from serving.reader import Body
 from serving.request_log import Note
-from serving.schemas import RankRequest
-from serving.scorer import Scores
 from serving.settings import Settings
 from serving.shadow import Shadow
 from serving.shared import Shared
 from serving.states import Readiness
-from serving.store.base import LookUp
 from serving.store.desk import open_desk
 from serving.traffic import Switch
-from serving.turns import Turns
+from serving.turns import Ask, Turns
 
 SWITCH_SECONDS = 0.0005
 """How long a thread that loads a model may keep the interpreter from one that answers: a request asks for it back after
@@ -39,7 +35,8 @@ class Service:
         self.switch = Switch(settings)
         self.shadow = Shadow(self.metrics, settings.shadow_queue)
         self.follower = Follower(self.lineup, settings, self.metrics, load)
-        self.turns = Turns(settings.scoring_threads, settings.max_waiting)
+        self.answering = Answering(settings, self.lineup, self.switch, self.shadow, self.metrics)
+        self.turns = Turns(settings.scoring_threads, settings.max_waiting, self.answering.answer_waiting)
         self.keyring = Keyring(settings)
         self.store = open_desk(settings, self.metrics.registry)
         self.is_started = self.is_draining = False
@@ -75,29 +72,6 @@ class Service:
             RequestValidationError: the body does not have the shape of a request of this kind.
             RequestError: the request asks for what the model does not have or cannot read.
         """
-        run, answer = self.turns.run, partial(self._answer, body, note, arrow)
+        ask, run = Ask(body, note, arrow), self.turns.run
         with self.turns.place():
-            return await (run(answer, None) if self.store is None else self.store.serve(answer, run))
-
-    def _answer(self, body: Body, note: Note, arrow: bool, look_up: LookUp | None) -> bytes:
-        traffic = self.switch.now()
-        served = self.lineup.choose(body.head, note.request_id, traffic)
-        note.model = f"{served.name.name}/{served.name.version}"
-        question = served.scorer.reader.read(body, self.settings.max_candidates, look_up)
-        note.candidates = len(question.item_ids)
-        scores = served.scorer.score(question)
-        self.metrics.scored(scores, served.scorer)
-        self.metrics.answered_by(served)
-        if traffic.shadow:
-            self._shadow(body, served, scores, look_up)
-        head = {
-            "request_id": note.request_id,
-            "model": {"name": served.name.name, "version": served.name.version, "role": served.role},
-            "fusion": scores.fusion.model_dump(),
-        }
-        return write_answer(head, scores, served.scorer, ranked=body.kind is RankRequest, arrow=arrow)
-
-    def _shadow(self, body: Body, served: Served, scores: Scores, look_up: LookUp | None) -> None:
-        challenger = self.lineup.challenger.served if self.lineup.challenger else None
-        if challenger is not None and served.role == "champion":
-            self.shadow.offer((body, served, scores.scores_BT, challenger, look_up))
+            return await (run(ask, None) if self.store is None else self.store.serve(ask, run))

@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     """The MLflow server or database that ``models:/`` and ``runs:/`` are looked up in."""
     cache_dir: Path = Path("~/.cache/recsys-mtl")
     """Where bundles from the registry are kept."""
+    cache_versions: PositiveInt = 5
+    """Versions of each model that stay there, those that served last; copies in use stay, too."""
     host: str = "127.0.0.1"
     """Address to listen on; ``0.0.0.0`` for every network interface."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -70,6 +72,8 @@ class Settings(BaseSettings):
     """Threads that one request's matrix products are spread over. One gives the most requests per second."""
     scoring_threads: PositiveInt = 1
     """Requests that are scored at the same time; the others wait their turn."""
+    score_together: Annotated[int, Field(ge=0)] = 0
+    """Candidates of requests that wait for their turn anyway and are then scored at once; 0 scores each by itself."""
     max_waiting: Annotated[int, Field(ge=0)] = 128
     """Requests of a process that may wait for their turn; further ones are refused at once, with 429."""
     max_body_bytes: PositiveInt = 16 * 2**20

@@ -180,10 +180,10 @@ class FeatureGate(nn.Module):
         """Return ``v_BKR``; ``G`` is 1 for a shared input and K for one input each."""
         B, K, L = v_BGR.shape[0], self.num_groups, self.num_loras
         low_BMD = self.down(v_BGR).reshape(B, K * L, -1)
-        open_BKLR = 2 * self.up(low_BMD).sigmoid().view(B, K, L, -1)
+        open_BKLR = self.up(low_BMD).sigmoid().view(B, K, L, -1)
         if self.mix is None:
-            return v_BGR * open_BKLR.squeeze(2)
-        weights_BKL = self.mix(v_BGR).softmax(-1)
+            return v_BGR * (2 * open_BKLR.squeeze(2))
+        weights_BKL = 2 * self.mix(v_BGR).softmax(-1)  # doubled here, where there are the fewest numbers
         return v_BGR * (weights_BKL.unsqueeze(3) * open_BKLR).sum(2)
 
 

@@ -7,24 +7,25 @@ from recsys_mtl.bottoms.dtrn import DTRN
 from recsys_mtl.features import Features
 from recsys_mtl.histories import Packing
 from recsys_mtl.inference.inputs import Embedded, Inputs, one_row
+from recsys_mtl.inference.plain import PlainInference
 from recsys_mtl.interests import TaskInterests
 from recsys_mtl.model import Ranker
 
 
-class DTRNInference:
+class DTRNInference(PlainInference):
     """Logits of a request's candidates."""
 
     def __init__(self, ranker: Ranker, inputs: Inputs) -> None:
+        super().__init__(ranker, inputs)
         bottom = ranker.bottom
         assert isinstance(bottom, DTRN)
         assert bottom.interests is not None
-        self.inputs, self.ranker, self.bottom, self.interests = inputs, ranker, bottom, bottom.interests
+        self.bottom, self.interests = bottom, bottom.interests
 
-    def __call__(self, embedded: Embedded) -> Tensor:
-        """Return ``logits_BT``."""
+    def below(self, embedded: Embedded) -> Tensor:
+        """Return ``x_BGR``."""
         features = self.inputs.features(embedded)
-        x_BGR = self.bottom.represent(features, [fitting(self.interests, features, one_row(features))])
-        return self.ranker.heads(self.ranker.experts(x_BGR))
+        return self.bottom.represent(features, [fitting(self.interests, features, one_row(features))])
 
 
 def fitting(interests: TaskInterests, features: Features, head: Features) -> Tensor:

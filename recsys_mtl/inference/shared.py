@@ -32,13 +32,15 @@ class SharedInference:
         self.rest = nn.Sequential(*layers[1:])
         self.order_X = torch.cat([head_I, items_I]).argsort()
 
-    def __call__(self, embedded: Embedded) -> Tensor:
-        """Return ``logits_BT``."""
+    def below(self, embedded: Embedded) -> Tensor:
+        """Return ``x_BX``, the bottom's inputs, or the first layer's outputs where that could be split."""
         head_U, items_BV = self.histories(embedded)
-        if self.first is None:
-            x_BX = torch.cat([head_U.expand(len(items_BV), -1), items_BV], dim=1).index_select(1, self.order_X)
-        else:
-            x_BX = self.first(head_U, items_BV)
+        if self.first is not None:
+            return self.first(head_U, items_BV)
+        return torch.cat([head_U.expand(len(items_BV), -1), items_BV], dim=1).index_select(1, self.order_X)
+
+    def above(self, x_BX: Tensor) -> Tensor:
+        """Return ``logits_BT``."""
         x_B1R = self.rest(x_BX).unsqueeze(1)
         return self.ranker.heads(self.ranker.experts(x_B1R))
 

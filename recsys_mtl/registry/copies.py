@@ -1,7 +1,11 @@
 """Copies of bundles on local disk."""
 
+import os
+import re
 import shutil
 import tempfile
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +44,28 @@ def copy_of(place: BundlePlace, tracking_uri: str, *, into: Path, uri: str) -> P
         with refusals(uri):
             _download(place, tracking_uri, target)
     return target
+
+
+def discard(copy: Path) -> None:
+    """Delete a copy. It is out of the way at once: half of one would be taken for a whole."""
+    doomed = Path(tempfile.mkdtemp(prefix=".partial-", dir=copy.parent))
+    try:
+        with suppress(FileNotFoundError):  # another process was faster
+            copy.rename(doomed / "copy")
+    finally:
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def discard_old(place: BundlePlace, *, into: Path, most: int, used: Collection[Path]) -> None:
+    """Keep the ``most`` copies of a registered model that were used last, ``place`` the latest, and those in use."""
+    if place.version is None:
+        return
+    latest = place.copy_in(into)
+    os.utime(latest)
+    copies = [path for path in latest.parent.iterdir() if re.match(r"\d+-", path.name)]
+    for copy in sorted(copies, key=lambda path: path.stat().st_mtime, reverse=True)[most:]:
+        if copy not in used:
+            discard(copy)
 
 
 def _download(place: BundlePlace, tracking_uri: str, target: Path) -> None:

@@ -1,7 +1,7 @@
 """The desk where requests ask: at once where the store is at hand, in a second turn where it is elsewhere."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry
 
@@ -15,7 +15,7 @@ from serving.store.rows import Answer, Asked
 if TYPE_CHECKING:
     from serving.settings import Settings
 
-T = TypeVar("T")
+Ask = TypeVar("Ask", contravariant=True)
 
 
 class Elsewhere(Exception):  # nothing is wrong: it says what to fetch before the next turn
@@ -26,11 +26,11 @@ class Elsewhere(Exception):  # nothing is wrong: it says what to fetch before th
         self.asked, self.histories = asked, histories
 
 
-class Run(Protocol):
-    """Runs a function in a thread."""
+class Run(Protocol[Ask]):
+    """Gives a request a turn in a thread."""
 
-    def __call__(self, work: Callable[[LookUp], Any], look_up: LookUp, /) -> Awaitable[Any]:
-        """Return what it returns."""
+    def __call__(self, ask: Ask, look_up: LookUp, /) -> Awaitable[bytes]:
+        """Return the answer."""
 
 
 class Desk:
@@ -40,11 +40,11 @@ class Desk:
         self.store = store
         self.lookups = Lookups(store, registry, timeout_ms=timeout_ms)
 
-    async def serve(self, work: Callable[[LookUp], T], run: Run) -> T:
-        """Run work in a thread; if it asks for what is elsewhere, once more when that is there."""
+    async def serve(self, ask: Ask, run: Run[Ask]) -> bytes:
+        """Answer a request; if it asks for what is elsewhere, in a second turn when that is there."""
         unusable = self.lookups.unusable
         try:
-            return await run(work, LookUp(self._at_once, unusable, isinstance(self.store, MemoryStore)))  # type: ignore[no-any-return]
+            return await run(ask, LookUp(self._at_once, unusable, isinstance(self.store, MemoryStore)))
         except Elsewhere as elsewhere:
             missing = elsewhere
             read = await self.lookups.find(missing.asked, missing.histories)
@@ -53,7 +53,7 @@ class Desk:
             # A model that took the place of the first one meanwhile, or a shadow, may need something else.
             return read() if asked == missing.asked else self.lookups.without(asked, "error")
 
-        return await run(work, LookUp(fetched, unusable))  # type: ignore[no-any-return]
+        return await run(ask, LookUp(fetched, unusable))
 
     async def close(self) -> None:
         """Let go of the store."""

@@ -1,15 +1,14 @@
 """Nodes that come and go under a real run: two of them on this machine, one killed for real."""
 
 import io
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 import torch
@@ -53,9 +52,12 @@ def one_node() -> Iterator[Cluster]:
 
 
 def lose(node: Any) -> None:
-    """Kill a node's raylet; what ran on the node ends with it."""
+    """Kill a node's raylet and all that it started, at once, as when a machine loses its power."""
     (raylet,) = node.all_processes["raylet"]
-    os.kill(raylet.process.pid, signal.SIGKILL)
+    process = psutil.Process(raylet.process.pid)
+    for victim in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            victim.kill()
 
 
 def tree(data: Path, home: Path, steps: int, **cluster: Any) -> dict[str, Any]:

@@ -46,6 +46,18 @@ def test_requests_go_on_while_the_model_changes(at_first: Shop, tmp_path: Path) 
         assert sample(client, 'recsys_model_swaps_total{result="swapped",role="champion"}') == 3
 
 
+def test_copies_of_versions_before_the_last_ones_are_deleted(at_first: Shop, tmp_path: Path) -> None:
+    body = request_of(one_user(6))
+    with following_service(at_first, tmp_path, cache_versions=1) as client:
+        first = scores_of(answered(client, "/v1/score", body))
+        for version in (2, 1):
+            at_first.point(version)
+            until_state(client, is_version(str(version)))
+            until_state(client, lambda _: len(list((tmp_path / "shop").iterdir())) == 1)
+            assert [copy.name[:2] for copy in (tmp_path / "shop").iterdir()] == [f"{version}-"]
+        assert (scores_of(answered(client, "/v1/score", body)) == first).all()
+
+
 def test_a_broken_version_is_refused_once_and_the_old_one_goes_on(at_first: Shop, tmp_path: Path) -> None:
     tried = []
 

@@ -135,14 +135,14 @@ class Held:
         self.client, self.go, self.count = client, threading.Event(), 0
         self.service: Service = client.app.state.service  # type: ignore[attr-defined]
         scorer = self.service.lineup.champion.get().scorer
-        score = scorer.score
+        score = scorer.score_together
 
-        def held(question: Any) -> Any:
+        def held(questions: Any) -> Any:
             self.count += 1
             assert self.go.wait(60)
-            return score(question)
+            return score(questions)
 
-        monkeypatch.setattr(scorer, "score", held)
+        monkeypatch.setattr(scorer, "score_together", held)
 
     @contextmanager
     def asked(self, requests: int) -> Iterator[list[Response]]:

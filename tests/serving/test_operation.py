@@ -3,6 +3,7 @@ import logging
 import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -163,14 +164,14 @@ def test_health_is_answered_while_candidates_are_scored(start: Start, monkeypatc
     scoring, go = threading.Event(), threading.Event()
     with start() as client:
         scorer = client.app.state.service.lineup.champion.get().scorer  # type: ignore[attr-defined]
-        score = scorer.score
+        score = scorer.score_together
 
-        def score_slowly(body: object) -> object:
+        def score_slowly(questions: Any) -> Any:
             scoring.set()
             assert go.wait(60)
-            return score(body)
+            return score(questions)
 
-        monkeypatch.setattr(scorer, "score", score_slowly)
+        monkeypatch.setattr(scorer, "score_together", score_slowly)
         answers: list[object] = []
         body = request_of(one_user(3))
         thread = threading.Thread(target=lambda: answers.append(answered(client, "/v1/rank", body)))

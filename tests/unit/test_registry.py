@@ -1,3 +1,4 @@
+import os
 import shutil
 import socket
 from collections.abc import Mapping
@@ -88,6 +89,21 @@ def test_two_processes_may_fetch_at_once(tracking: TrackingConfig, tmp_path: Pat
         )
     assert len({one.path for one in fetched}) == 1
     assert contents(tmp_path / "cache" / "shared") == {f"{fetched[0].path.name}/{name}": FILES[name] for name in FILES}
+
+
+def test_copies_that_served_long_ago_are_discarded(tracking: TrackingConfig, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    for _ in range(5):
+        registered(tracking, tmp_path / "bundle", "old")
+    fetched = {n: registry.fetch(f"models:/old/{n}", tracking.uri, into=cache) for n in (4, 1, 5, 2, 3)}
+    for age, copy in enumerate(fetched.values()):
+        os.utime(copy.path, (age, age))
+    used = {fetched[4].path}
+    registry.discard_old(fetched[1].place, into=cache, most=3, used=used)  # which serves from now on
+    assert {n for n, copy in fetched.items() if copy.path.exists()} == {1, 2, 3, 4}
+    registry.discard_old(fetched[1].place, into=cache, most=1, used=())
+    assert [path.name for path in (cache / "old").iterdir()] == [fetched[1].path.name]
+    assert contents(registry.fetch("models:/old/2", tracking.uri, into=cache).path) == FILES
 
 
 def test_a_failed_download_leaves_nothing(tracking: TrackingConfig, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from recsys_mtl.heads import HeadsConfig
 from recsys_mtl.inference import Encoded, Engine
 from recsys_mtl.inference.split import Picked
 from recsys_mtl.model import ModelConfig, RankingModel
+from recsys_mtl.norms import BatchNorm
 from tests import builders, dense
 from tests.serving.world import one_user
 
@@ -27,6 +28,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "means of histories": {"bottom": {"sequences": {"kind": "mean"}}, "experts": {"kind": "mmoe"}},
     "means and a mixing layer": {"bottom": {"sequences": {"kind": "mean"}, "hidden": [16]}},
     "intensities of histories": {"bottom": {"sequences": {"kind": "attention", "normalise": False, "hidden": [8, 4]}}},
+    "normalised experts": {"experts": {"kind": "mmoe", "hidden": [16, 8], "norm": {"kind": "batch"}}},
     "one level": {"experts": {"kind": "ple", "num_levels": 1, "norm": {"kind": "layer"}}},
     "no feature gates": {"experts": {"kind": "home", "feature_gates": ["task"]}},
     "no gates past the main ones": {"experts": {"kind": "home", "feature_gates": [], "self_gates": []}},
@@ -46,7 +48,7 @@ def built(config: ModelConfig, spec: Spec) -> RankingModel:
     with torch.no_grad():
         for name, weight in model.state_dict().items():
             weight.mul_(2.0) if weight.is_floating_point() else None
-            if name.endswith("running_var_J"):
+            if name.endswith(("running_var_J", "running_mean_J")):
                 weight.copy_(0.5 + torch.rand_like(weight))
     return model.eval()
 
@@ -61,7 +63,7 @@ def assert_equal(config: ModelConfig, encoder: Encoder, raw: pa.Table) -> Engine
     with torch.inference_mode():
         expected_BT = model(collate(table, BatchLayout.of(encoder.spec, ())))
         head, items = Encoded.of(table.slice(0, 1), engine.inputs.head), Encoded.of(table, engine.inputs.items)
-        actual_BT = engine.logits(engine.inputs.embed(head, items))
+        actual_BT = engine.dense.above(engine.dense.below(engine.inputs.embed(head, items)))
     torch.testing.assert_close(actual_BT, expected_BT, rtol=2e-5, atol=2e-5)
     assert len(expected_BT) == 1 or expected_BT.std(0).min() > 1e-4  # candidates differ, in every task
     return engine
@@ -71,6 +73,21 @@ def assert_equal(config: ModelConfig, encoder: Encoder, raw: pa.Table) -> Engine
 def test_a_request_scores_as_its_rows_do_in_training(cell: Any, encoder: Encoder) -> None:
     bottom, experts, heads = cell
     assert_equal(ModelConfig(bottom=bottom(), experts=experts(), heads=heads()), encoder, one_user(20))
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: "-".join(m.model_fields["kind"].default for m in cell))
+def test_requests_scored_together_score_as_alone(cell: Any, encoder: Encoder) -> None:
+    bottom, experts, heads = cell
+    config = ModelConfig(bottom=bottom(), experts=experts(), heads=heads())
+    engine = engine_of(built(config, encoder.spec), encoder.spec)
+    requests = []
+    for rows, user in ((1, 8), (7, 3), (2, 15)):  # with no event, with three, and with more than are kept
+        table = encoder.encode(one_user(rows, seed=user))
+        head, items = Encoded.of(table.slice(0, 1), engine.inputs.head), Encoded.of(table, engine.inputs.items)
+        requests.append((head, items))
+    alone = [engine.score(*request) for request in requests]
+    torch.testing.assert_close(engine.score_together(requests), tuple(alone), rtol=1e-5, atol=1e-6)
+    assert len({float(scores_BT[0, 0]) for scores_BT in alone}) == 3
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
@@ -94,7 +111,20 @@ def test_experts_and_gates_of_one_input_become_one_product(encoder: Encoder) -> 
     for kind, number in (("mmoe", 2), ("ple", 4)):
         config = validate(ModelConfig, {"bottom": {"kind": "shared"}, "experts": {"kind": kind}})
         engine = engine_of(built(config, encoder.spec), encoder.spec)
-        assert sum(isinstance(module, Picked) for module in engine.logits.ranker.modules()) == number  # type: ignore[attr-defined]
+        assert sum(isinstance(module, Picked) for module in engine.dense.ranker.modules()) == number  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("bottom", ["shared", "dtrn"])
+def test_batch_normalisation_becomes_part_of_the_maps_before_it(bottom: str, encoder: Encoder) -> None:
+    tree = {
+        "bottom": {"kind": bottom},
+        "experts": {"kind": "home"},
+        "heads": {"kind": "towers", "norm": {"kind": "batch"}},
+    }
+    model = built(validate(ModelConfig, tree), encoder.spec)
+    ranker = engine_of(model, encoder.spec).dense.ranker  # type: ignore[attr-defined]
+    norms, left = ([m for m in root.modules() if isinstance(m, BatchNorm)] for root in (model.ranker, ranker))
+    assert (len(norms) >= 6, left) == (True, [])
 
 
 def test_the_model_itself_stays_as_it_was(encoder: Encoder) -> None:
