@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol
 
 from pydantic import ValidationError
@@ -55,7 +55,8 @@ class Formulas:
         """
         fusions.check(tasks, where="fusion.yaml: ")
         self.fusions, self.tasks, self.names = fusions, tasks, task_names(tasks)
-        self._written = lru_cache(maxsize=KEPT)(self._read)
+        # Not of a method: with a cycle, the memory of a model that was replaced would wait for the garbage collector.
+        self._written = lru_cache(maxsize=KEPT)(partial(read_expression, tasks))
 
     def find(self, asked: AskedFormula | None) -> tuple[FormulaName | InlineFormula, Formula]:
         """Return the formula, and what answers call it.
@@ -87,10 +88,12 @@ class Formulas:
             message = "the formula has no finite value for it: a number became too large, or a logarithm that of 0"
             raise RequestError([(("candidates", error.row), message)]) from None
 
-    def _read(self, text: str) -> tuple[Expression | None, tuple[str, ...]]:
-        try:
-            formula = Expression(text=text)
-        except ValidationError as error:
-            return None, tuple(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
-        problems = tuple(formula.problems(self.tasks))
-        return (None, problems) if problems else (formula, ())
+
+def read_expression(tasks: tuple[Task, ...], text: str) -> tuple[Expression | None, tuple[str, ...]]:
+    """Return a written formula, or all that is wrong with it."""
+    try:
+        formula = Expression(text=text)
+    except ValidationError as error:
+        return None, tuple(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+    problems = tuple(formula.problems(tasks))
+    return (None, problems) if problems else (formula, ())

@@ -66,7 +66,7 @@ class Reader:
         self.inputs = Inputs(self.spec)
         self.fast = FastReader(self.inputs, self.spec)
         self.completion = Completion(self.spec, self.inputs)
-        self.bare = Bare(self.inputs.candidate, self.of_candidates, self._items)
+        self.bare = Bare(self.inputs.candidate, self.of_candidates)
         self.numbers = {
             feature.name: column_of(feature)
             for feature in self.spec.features
@@ -121,7 +121,7 @@ class Reader:
         if (head := self.completion.fill_head(of_head, asked, answer)) is None:
             return None
         if look_up.is_at_hand and asked.items and self.bare.are(columns):
-            items = self.bare.encoded(answer.items, columns)
+            items = self.bare.encoded(answer.items, columns, self._items)
             return self._small(request, head, columns, items)
         candidates = self.completion.fill_candidates(columns, asked, answer)
         return None if candidates is None else self._small(request, head, candidates)

@@ -12,9 +12,18 @@ Json = dict[str, Any]
 
 def request_of(bundle: Path, candidates: int) -> Json:
     """Return a golden request with so many candidates, taken in turn from all golden requests."""
-    golden = [json.loads(line)["request"] for line in (bundle / "golden.jsonl").read_text("utf-8").splitlines()]
+    return widened(golden_of(bundle), 0, candidates)
+
+
+def golden_of(bundle: Path) -> list[Json]:
+    """Read the golden requests."""
+    return [json.loads(line)["request"] for line in (bundle / "golden.jsonl").read_text("utf-8").splitlines()]
+
+
+def widened(golden: list[Json], number: int, candidates: int) -> Json:
+    """Give one of the golden requests so many candidates, taken in turn from all of them."""
     every = itertools.cycle([candidate for request in golden for candidate in request["candidates"]])
-    return {**golden[0], "candidates": list(itertools.islice(every, candidates))}
+    return {**golden[number], "candidates": list(itertools.islice(every, candidates))}
 
 
 def ids_of(request: Json) -> Json:

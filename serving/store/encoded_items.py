@@ -9,6 +9,9 @@ from recsys_mtl.data.values import Ints
 from recsys_mtl.inference import Encoded, Side
 from serving.store.rows import Found
 
+Encode = Callable[[pa.Table], Encoded]
+"""Turns raw rows of items into what the model reads."""
+
 
 class EncodedItems:
     """Encodes rows of a store's table when they are first asked for; memory is taken for those alone.
@@ -16,8 +19,8 @@ class EncodedItems:
     The last place is that of an item that the store does not know: all its features are missing.
     """
 
-    def __init__(self, table: pa.Table, side: Side, encode: Callable[[pa.Table], Encoded]) -> None:
-        self.table, self.encode = table, encode
+    def __init__(self, table: pa.Table, side: Side) -> None:
+        self.table = table
         places = table.num_rows + 1
         self.known = np.zeros(places, np.bool_)
         self.singles_FN = np.zeros((len(side.singles), places), np.int32)
@@ -26,7 +29,7 @@ class EncodedItems:
         lengths += [sequence.max_length for sequence in side.sequences for _ in sequence.columns]
         self.lists = [(np.zeros((places, most), np.int32), np.zeros(places, np.int64)) for most in lengths]
 
-    def take(self, found: Found) -> Encoded:
+    def take(self, found: Found, encode: Encode) -> Encoded:
         """Return the rows of keys.
 
         Raises:
@@ -34,16 +37,16 @@ class EncodedItems:
         """
         rows = np.where(found.rows < 0, len(self.known) - 1, found.rows)
         if not self.known[rows].all():
-            self._learn(np.unique(rows[~self.known[rows]]))
+            self._learn(np.unique(rows[~self.known[rows]]), encode)
         return Encoded(
             singles_FB=self.singles_FN[:, rows].astype(np.int64),
             lists=tuple(_listed(values_NL[rows], length_N[rows]) for values_NL, length_N in self.lists),
             dense_CB=self.dense_CN[:, rows],
         )
 
-    def _learn(self, rows: Ints) -> None:
+    def _learn(self, rows: Ints, encode: Encode) -> None:
         mask = rows == self.table.num_rows
-        encoded = self.encode(self.table.take(pa.array(rows, pa.int64(), mask=mask)))
+        encoded = encode(self.table.take(pa.array(rows, pa.int64(), mask=mask)))
         self.singles_FN[:, rows], self.dense_CN[:, rows] = encoded.singles_FB, encoded.dense_CB
         for (values_NL, length_N), (values, lengths) in zip(self.lists, encoded.lists, strict=True):
             present = np.arange(values_NL.shape[1]) < lengths[:, None]

@@ -113,7 +113,7 @@ def test_the_old_model_s_memory_is_given_back(at_first: Shop, tmp_path: Path) ->
         answered(client, "/v1/rank", BODY)
         served = client.app.state.service.lineup.champion.get()  # type: ignore[attr-defined]
         weights = [weakref.ref(weight) for weight in served.scorer.bundle.model.state_dict().values()]
-        gone = weakref.ref(served.scorer)
+        gone, reader = weakref.ref(served.scorer), weakref.ref(served.scorer.reader)
         at_first.point(2)
         until_state(client, is_version("2"))
         assert gone() is not None  # a request that began with it may end with it
@@ -126,4 +126,14 @@ def test_the_old_model_s_memory_is_given_back(at_first: Shop, tmp_path: Path) ->
                 time.sleep(0.02)
         finally:
             gc.enable()
+        assert reader() is None  # with the vocabularies
         assert all(weight() is None for weight in weights)
+
+
+def test_later_models_stay_within_the_collector_s_reach(at_first: Shop, tmp_path: Path) -> None:
+    with following_service(at_first, tmp_path) as client:
+        kept = gc.get_freeze_count()
+        for version in (2, 1, 2):
+            at_first.point(version)
+            until_state(client, is_version(str(version)))
+        assert gc.get_freeze_count() <= kept

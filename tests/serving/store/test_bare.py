@@ -1,5 +1,7 @@
 """Candidates that are nothing but ids: encoded once, they are what they are the careful way."""
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,3 +109,17 @@ def test_cells_that_some_candidates_bring_are_kept(
     for at_hand in (True, False):
         way = replace(look_up, is_at_hand=at_hand)
         assert values_of(reader.read(Body(orjson.dumps(request), ScoreRequest), 10, way)) == careful
+
+
+def test_what_was_encoded_goes_with_the_reader(bundle: Bundle, look_up: LookUp) -> None:
+    reader = Reader(bundle.encoder)
+    body = Body(orjson.dumps({"user": {"user_id": 3}, "candidates": [{"item_id": 7}]}), ScoreRequest)
+    gc.disable()  # a cycle would keep it
+    try:
+        assert reader.read(body, 10, look_up).item_ids == [7]
+        items = weakref.ref(reader.bare.items)
+        assert items() is not None
+        del reader
+        assert items() is None
+    finally:
+        gc.enable()

@@ -1,0 +1,156 @@
+"""What the records say: figures by phase, and whether the service kept its promises."""
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.soak.records import EVENT, Killed, Phase, Record, Sample, Swap
+
+STEADY, SWAPS, AFTER = "steady", "hot swaps", "steady again"
+"""Phases that are compared."""
+GROWTH = 1.10
+"""Bound of the memory of the last phase, as a multiple of that of the first one."""
+SPIKE = 2.0
+"""Bound of the p99 under hot swaps, as a multiple of the steady one."""
+REFUSED_EVENT = "503"
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What clients saw in a phase."""
+
+    phase: str
+    requests: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    failures: Mapping[str, int]
+    """By kind, without the following ones."""
+    lost: int
+    """On connections of a worker that was killed."""
+    refused_events: int
+    """While the feature store could not be reached."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The service's processes in a phase: medians of its samples."""
+
+    phase: str
+    pss: float
+    rss: float
+    files: float
+    threads: float
+    slope: float
+    """MiB of PSS per minute, by least squares."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A promise, and whether it was kept."""
+
+    promise: str
+    found: str
+    is_kept: bool
+    is_timing: bool = False
+    """Whether it is about time, which other programs on the machine change, too."""
+
+
+@dataclass
+class Observed:
+    """Everything that a soak has seen."""
+
+    phases: list[Phase] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    swaps: list[Swap] = field(default_factory=list)
+    killed: list[Killed] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What was measured once, in words of the report."""
+    verdicts: list[Verdict] = field(default_factory=list)
+    """Promises that show while it runs."""
+
+
+def traffic(observed: Observed) -> list[Traffic]:
+    """Sum up every phase."""
+    found = []
+    for phase in observed.phases:
+        records = [record for record in observed.records if phase.has(record.due)]
+        times = sorted(1e3 * record.seconds for record in records if not record.failure)
+        counts = Counter(fate(record, phase, observed.killed) for record in records)
+        answered, lost, refused = (counts.pop(name, 0) for name in ("", "lost", "refused event"))
+        assert answered == len(times)
+        slowest = times[-1] if times else math.nan
+        p50, p99 = percentile(times, 0.5), percentile(times, 0.99)
+        found.append(Traffic(phase.name, len(records), p50, p99, slowest, dict(counts), lost, refused))
+    return found
+
+
+def fate(record: Record, phase: Phase, killed: Iterable[Killed]) -> str:
+    """Say what came of a request: nothing bad, an expected loss, or a kind of failure."""
+    if record.failure and any(one.had(record) for one in killed):
+        return "lost"
+    if record.ask == EVENT and record.kind == REFUSED_EVENT and phase.store_away:
+        return "refused event"
+    return record.kind
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Return the smallest value that so large a share of the values does not exceed."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
+
+
+def memory(observed: Observed) -> list[Memory]:
+    """Sum up the samples of every phase."""
+    found = []
+    for phase in observed.phases:
+        samples = [sample for sample in observed.samples if phase.has(sample.at)]
+        columns = ([getattr(sample, name) for sample in samples] for name in ("pss", "rss", "files", "threads"))
+        pss, rss, files, threads = (statistics.median(column) if column else math.nan for column in columns)
+        found.append(Memory(phase.name, pss, rss, files, threads, slope(samples)))
+    return found
+
+
+def slope(samples: Sequence[Sample]) -> float:
+    """Return the growth of the memory, in MiB a minute."""
+    if len({sample.at for sample in samples}) < 2:
+        return math.nan
+    return 60 * statistics.linear_regression([one.at for one in samples], [one.pss for one in samples]).slope
+
+
+def seen(swap: Swap, after: float, records: Iterable[Record]) -> bool:
+    """Say whether a client got an answer of the new version before the next move, which was at ``after``."""
+    return any(record.version == swap.version and swap.start <= record.due < after for record in records)
+
+
+def judge(observed: Observed, *, growth: float = GROWTH) -> list[Verdict]:
+    """Compare what was seen with what was promised."""
+    failures = sum((Counter(one.failures) for one in traffic(observed)), Counter[str]())
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(failures.items())) or "0"
+    verdicts = [Verdict("no request fails, but on connections of a killed worker", kinds, not failures)]
+    moves = observed.swaps
+    ends = [*(swap.start for swap in moves[1:]), math.inf]
+    found = sum(
+        swap.seconds is not None and seen(swap, end, observed.records) for swap, end in zip(moves, ends, strict=True)
+    )
+    verdicts.append(
+        Verdict("every swap reaches all workers and clients", f"{found} of {len(moves)}", found == len(moves))
+    )
+    return [*verdicts, *observed.verdicts, *_compared(observed, growth)]
+
+
+def _compared(observed: Observed, growth: float) -> Iterable[Verdict]:
+    """Compare phases."""
+    times = {one.phase: one.p99_ms for one in traffic(observed)}
+    if STEADY in times and SWAPS in times:
+        ratio = times[SWAPS] / times[STEADY]
+        yield Verdict(
+            f"p99 under hot swaps at most {SPIKE:g} times the steady one", f"{ratio:.2f}", ratio <= SPIKE, True
+        )
+    sizes = {one.phase: one.pss for one in memory(observed)}
+    if STEADY in sizes and AFTER in sizes:
+        ratio = sizes[AFTER] / sizes[STEADY]
+        yield Verdict(f"memory at the end at most {growth:g} times that before", f"{ratio:.3f}", ratio <= growth)
