@@ -45,7 +45,7 @@ def main(
     workers: Annotated[int, typer.Option(min=2, help="Worker processes.")] = 2,
     rate: Annotated[float, typer.Option(min=1, help="Requests per second.")] = 40.0,
     poll: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks at the registry.")] = 0.5,
-    quick: Annotated[bool, typer.Option("--quick", help="Everything once, in about a minute.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="The same in about a minute.")] = False,
     steady: Annotated[int | None, typer.Option(min=1, help="Seconds before and after, without any change.")] = None,
     swaps: Annotated[int | None, typer.Option(min=1, help="Hot swaps.")] = None,
     outage: Annotated[int | None, typer.Option(min=1, help="Seconds for which a part is away.")] = None,

@@ -50,9 +50,12 @@ class Mixture:
     def __init__(self, bundle: Path, *, seed: int, with_events: bool) -> None:
         spec = yaml.safe_load((bundle / "spec.yaml").read_text(encoding="utf-8"))
         self.golden, self.user_key, self.chance = golden_of(bundle), str(spec["group"]), random.Random(seed)
-        self.sequence = next((one["name"] for one in spec["features"] if one["kind"] == "sequence"), None)
-        if not with_events or len(self.golden) < 2:
-            self.sequence = None
+        self.actor = self._user(-1)
+        others = [number for number in range(len(self.golden)) if self._user(number) != self.actor]
+        sequences = [one["name"] for one in spec["features"] if one["kind"] == "sequence"]
+        self.sequence = sequences[0] if with_events and sequences and others else None
+        self.still = others or [0]
+        """Numbers of the golden requests whose users do nothing."""
         self.asks = list(self._asks())
         self.drawn = 0
 
@@ -66,11 +69,6 @@ class Mixture:
         request = widened(self.golden, number, candidates)
         items = [{"item_id": candidate["item_id"]} for candidate in request["candidates"]]
         return {**request, "user": {"user_id": self._user(number)}, "candidates": items}
-
-    @property
-    def still(self) -> range:
-        """Numbers of the golden requests whose users do nothing."""
-        return range(max(1, len(self.golden) - 1))
 
     def _user(self, number: int) -> Any:
         user = self.golden[number]["user"]
@@ -90,7 +88,7 @@ class Mixture:
     def _event(self) -> Ask:
         item = self.chance.choice(self.golden)["candidates"][0]["item_id"]
         event = {"item_id": item, "sequence": self.sequence, "event_id": f"soak-{self.drawn}"}
-        return Ask("event", EVENTS, as_ours({"user_id": self._user(len(self.golden) - 1), "events": [event]}))
+        return Ask("event", EVENTS, as_ours({"user_id": self.actor, "events": [event]}))
 
 
 def as_stream(request: Json) -> bytes:

@@ -48,6 +48,13 @@ class FeatureStore:
         finally:
             self.program.process.send_signal(signal.SIGCONT)
 
+    @contextmanager
+    def ended(self) -> Iterator[None]:
+        """Let there be none; afterwards it has what it had."""
+        self.program.end()
+        yield
+        self.program.start()
+
     def _answers(self) -> bool:
         try:
             return bool(self.client.ping())

@@ -45,6 +45,10 @@ class Phase:
         """Say whether a moment is in it."""
         return self.start <= moment < self.end
 
+    def meets(self, record: Record) -> bool:
+        """Say whether a request was under way in it."""
+        return record.due < self.end and record.due + record.seconds >= self.start
+
 
 @dataclass(frozen=True)
 class Swap:

@@ -24,7 +24,7 @@ PROBE_CANDIDATES = 20
 class Plan:
     """How long everything takes, in seconds, and how often the alias moves."""
 
-    warm_up: int = 20
+    warm_up: int = 30
     steady: int = 45
     swaps: int = 20
     pause: float = 1.0
@@ -93,7 +93,8 @@ class Timeline:
             self.registry.point(self.version)
             self.until(lambda: self.service.readiness()["refused"] is None)
             time.sleep(self.plan.outage / 2)
-        self.promise("all workers refuse a broken bundle, and the old one goes on", seconds if stays else None)
+        kept = seconds is not None and stays
+        self.promise("all workers refuse a broken bundle, and the old one goes on", kept, seconds)
 
     def is_refused(self) -> bool:
         """Say whether every worker has refused a bundle."""
@@ -108,26 +109,35 @@ class Timeline:
             seconds = None if back is None else time.monotonic() - killed.at
             self.observed.killed.append(replace(killed, seconds=seconds))
             time.sleep(self.plan.outage)
-        self.promise("a killed worker is followed by another, which answers", seconds)
+        self.promise("a killed worker is followed by another, which answers", seconds is not None, seconds)
 
     def store_away(self, store: FeatureStore) -> None:
         """Let the feature store hang, then end it and start it again."""
         known = self.stored()
-        with self.phase("Redis hangs", store_away=True):
-            with store.hanging():
-                time.sleep(self.plan.outage)
-                others = self.scores()
-            back = self.until(lambda: self.scores() == known)
-            time.sleep(self.plan.outage / 2)
-        self.promise("Redis hangs: answers go on without features, then have them again", back, others != known)
-        with self.phase("Redis away", store_away=True):
-            store.program.end()
-            time.sleep(self.plan.outage)
-            others = self.scores()
-            store.program.start()
-            back = self.until(lambda: self.scores() == known)
-            time.sleep(self.plan.outage / 2)
-        self.promise("Redis ended: answers go on without features, then have them again", back, others != known)
+        for name, away in (("Redis hangs", store.hanging), ("Redis away", store.ended)):
+            with self.counted(name), self.phase(name, store_away=True):
+                with away():
+                    time.sleep(self.plan.outage)
+                    others = self.scores()
+                back = self.until(lambda: self.scores() == known)
+                time.sleep(self.plan.outage / 2)
+            kept = back is not None and others != known
+            self.promise(f"{name}: answers go on without features, then have them again", kept, back)
+
+    @contextmanager
+    def counted(self, name: str) -> Iterator[None]:
+        """Note how many look-ups of users came to nothing meanwhile, by the service's own count."""
+        before = self.lookups()
+        yield
+        found = {result: count - before[result] for result, count in self.lookups().items()}
+        self.observed.facts[f"look-ups, {name}"] = ", ".join(f"{count:.0f} {result}" for result, count in found.items())
+        self.promise(f"{name}: look-ups that failed or were left out are counted", sum(found.values()) > found["hit"])
+
+    def lookups(self) -> dict[str, float]:
+        """Return the number of look-ups of users by what came of them."""
+        results = ("hit", "timeout", "error", "skipped")
+        name = "recsys_store_lookups_total"
+        return {result: self.service.metrics(name, entity="user", result=result) for result in results}
 
     def stored(self) -> list[Any]:
         """Return the scores of ids alone, when two tries agree: one may have had its time-out."""
@@ -150,16 +160,15 @@ class Timeline:
             self.registry.program.start()
             swap = self.swap()
             time.sleep(self.plan.outage / 2)
-        self.promise(
-            "the registry is away: the service says so, and changes its model afterwards",
-            swap.seconds,
-            stale is not None,
-        )
+        kept = stale is not None and swap.seconds is not None
+        self.promise("registry away: the service says so, and changes its model afterwards", kept, swap.seconds)
 
-    def promise(self, text: str, seconds: float | None, otherwise: bool = True) -> None:
+    def promise(self, text: str, is_kept: bool, seconds: float | None = None) -> None:
         """Note whether something has happened, and how long it took."""
-        found = "no" if seconds is None or not otherwise else f"after {seconds:.1f} s"
-        self.observed.verdicts.append(Verdict(text, found, found != "no"))
+        found = "yes" if is_kept else "no"
+        if is_kept and seconds is not None:
+            found = f"after {seconds:.1f} s"
+        self.observed.verdicts.append(Verdict(text, found, is_kept))
 
     @contextmanager
     def phase(self, name: str, *, store_away: bool = False) -> Iterator[None]:
