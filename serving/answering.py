@@ -65,6 +65,7 @@ class Answering:
             served = self.lineup.choose(ask.body.head, ask.note.request_id, traffic)
             ask.note.model = f"{served.name.name}/{served.name.version}"
             question = served.scorer.reader.read(ask.body, self.most_candidates, turn.look_up)
+            self.lineup.check(question.model)
         except Exception as error:
             turn.outcome.set_exception(error)
             return None

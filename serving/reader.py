@@ -54,6 +54,8 @@ class Question:
     fusion: AskedFormula | None
     top_k: int | None
     explain: bool = False
+    model: str | None = None
+    """Which model is to answer, if the client has a wish."""
 
 
 class Reader:
@@ -180,9 +182,9 @@ class Reader:
         return ("user" if column in self.inputs.user.columns else "context", column)
 
 
-def wishes(request: Any) -> tuple[AskedFormula | None, int | None, bool]:
-    """Return what a request says of its answer: formula, number of candidates, whether to explain."""
-    return AskedFormula.of(request.fusion), getattr(request, "top_k", None), request.explain
+def wishes(request: Any) -> tuple[AskedFormula | None, int | None, bool, str | None]:
+    """Return what a request says of its answer: formula, number of candidates, whether to explain, and the model."""
+    return AskedFormula.of(request.fusion), getattr(request, "top_k", None), request.explain, request.model
 
 
 def check_number(count: int, most: int) -> None:

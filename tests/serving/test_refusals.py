@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -157,14 +158,14 @@ def test_a_request_with_too_many_candidates_is_refused(start: Start) -> None:
 
 
 def test_a_candidate_without_a_finite_score_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    score = Engine.score
+    score = Engine.score_together
 
-    def overflow(engine: Engine, head: Encoded, items: Encoded) -> Tensor:
-        scores_BT = score(engine, head, items).clone()
-        scores_BT[1, 2] = float("nan")
-        return scores_BT
+    def overflow(engine: Engine, requests: Sequence[tuple[Encoded, Encoded]]) -> list[Tensor]:
+        found = [scores_BT.clone() for scores_BT in score(engine, requests)]
+        found[0][1, 2] = float("nan")
+        return found
 
-    monkeypatch.setattr(Engine, "score", overflow)
+    monkeypatch.setattr(Engine, "score_together", overflow)
     message = "candidates.1: has no finite score: numbers are too large for the model"
     assert problems_of(client, GOOD) == [("candidates.1", message)]
 
