@@ -181,7 +181,7 @@ def test_requests_beyond_those_that_may_wait_are_refused_at_once(start: Start, m
 def test_requests_that_are_not_answered_in_time_give_up_their_turn(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with start(request_timeout_s=0.5) as client:
+    with start(request_timeout_s=0.5, score_together=0) as client:
         held = Held(client, monkeypatch)
         with held.asked(3) as answers:
             pass
