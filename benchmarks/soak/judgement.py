@@ -107,6 +107,20 @@ def failures(observed: Observed) -> Counter[str]:
     return Counter({kind: count for kind, count in counts.items() if kind not in (LOST, REFUSED)})
 
 
+def swap_times(observed: Observed) -> tuple[list[float], list[float]]:
+    """Return, in order, the times of requests that were due within a swap and between two of them.
+
+    The two have other programs on the machine in common, which the steady phase, minutes before, has not.
+    """
+    found: tuple[list[float], list[float]] = [], []
+    phases = [phase for phase in observed.phases if phase.name == SWAPS]
+    for record in observed.records:
+        if not record.failure and any(phase.has(record.due) for phase in phases):
+            is_between = not any(swap.start <= record.due < swap.start + (swap.seconds or 0) for swap in observed.swaps)
+            found[is_between].append(record.seconds)
+    return sorted(found[0]), sorted(found[1])
+
+
 def percentile(ordered: Sequence[float], share: float) -> float:
     """Return the smallest value that so large a share of the values does not exceed."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
@@ -166,6 +180,11 @@ def _compared(observed: Observed, growth: float) -> Iterable[Verdict]:
         yield Verdict(
             f"p99 under hot swaps at most {SPIKE:g} times the steady one", f"{ratio:.2f}", ratio <= SPIKE, True
         )
+    within, between = swap_times(observed)
+    if within and between:
+        ratio = percentile(within, 0.99) / percentile(between, 0.99)
+        promise = f"p99 within a swap at most {SPIKE:g} times that between two of them"
+        yield Verdict(promise, f"{ratio:.2f}", ratio <= SPIKE, True)
     sizes = {one.phase: one.pss for one in memory(observed)}
     if STEADY in sizes and AFTER in sizes:
         ratio = sizes[AFTER] / sizes[STEADY]

@@ -66,7 +66,7 @@ def as_json(observed: Observed, verdicts: Sequence[Verdict]) -> str:
         "memory": [asdict(one) for one in memory(observed)],
         "phases": [asdict(one) for one in observed.phases],
         "swaps": [asdict(one) for one in observed.swaps],
-        "killed": [{"at": one.at, "connections": len(one.ports), "seconds": one.seconds} for one in observed.killed],
+        "killed": [{"at": one.at, "ports": sorted(one.ports), "seconds": one.seconds} for one in observed.killed],
         "samples": [asdict(one) for one in observed.samples],
     }
     return json.dumps(plain(tree), indent=2, allow_nan=False)

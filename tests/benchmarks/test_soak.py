@@ -16,6 +16,7 @@ from benchmarks.soak.judgement import (
     late_growth,
     memory,
     percentile,
+    swap_times,
     traffic,
 )
 from benchmarks.soak.records import Killed, Phase, Record, Sample, Swap
@@ -124,8 +125,17 @@ def test_a_swap_counts_when_all_workers_and_a_client_have_seen_it(observed: Obse
 
 def test_a_spike_is_reported_and_marked_as_timing(observed: Observed) -> None:
     observed.records = [replace(r, seconds=0.021 if 10 <= r.due < 20 else 0.01) for r in observed.records]
-    (verdict,) = (verdict for verdict in judge(observed) if not verdict.is_kept)
+    (verdict,) = (verdict for verdict in judge(observed) if not verdict.is_kept)  # and not the other comparison
     assert (verdict.found, verdict.is_timing) == ("2.10", True)
+
+
+def test_swaps_are_compared_with_the_pauses_between_them(observed: Observed) -> None:
+    observed.records = [replace(r, seconds=0.021 if 10 <= r.due < 10.45 else 0.01) for r in observed.records]
+    observed.records.append(replace(FINE, due=10.2, seconds=9.0, failure="timeout"))
+    within, between = swap_times(observed)
+    assert within == [0.01] * 15 + [0.021] * 5
+    assert between == [0.01] * 80
+    assert "p99 within a swap at most 2 times that between two of them" in broken_promises(observed)
 
 
 def test_growth_of_memory_is_found(observed: Observed) -> None:
