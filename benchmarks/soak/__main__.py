@@ -43,7 +43,7 @@ def main(
         list[Path] | None, typer.Option(help="A bundle of the data set; give two. Trained for a minute if not given.")
     ] = None,
     workers: Annotated[int, typer.Option(min=2, help="Worker processes.")] = 2,
-    rate: Annotated[float, typer.Option(min=1, help="Requests per second.")] = 40.0,
+    rate: Annotated[float, typer.Option(min=1, help="Requests per second, of which one worker could do all.")] = 20.0,
     poll: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks at the registry.")] = 0.5,
     quick: Annotated[bool, typer.Option("--quick", help="The same in about a minute.")] = False,
     steady: Annotated[int | None, typer.Option(min=1, help="Seconds before and after, without any change.")] = None,
