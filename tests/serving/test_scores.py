@@ -155,7 +155,7 @@ def with_fusions(bundle_path: Path, directory: Path) -> Path:
 @pytest.mark.parametrize("scoring_threads", [1, 4])
 def test_parallel_requests_get_the_answers_they_get_alone(start: Start, scoring_threads: int) -> None:
     bodies = [request_of(one_user(2 + i, seed=i)) for i in range(12)]
-    with start(scoring_threads=scoring_threads) as client:
+    with start(scoring_threads=scoring_threads, score_together=0) as client:
         alone = [answered(client, "/v1/rank", body) for body in bodies]
         with ThreadPoolExecutor(8) as pool:
             together = list(pool.map(lambda body: answered(client, "/v1/rank", body), bodies * 4))
