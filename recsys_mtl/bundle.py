@@ -1,7 +1,7 @@
 """The bundle: what training hands to serving, as a folder of plain files.
 
 model.safetensors  model.yaml  spec.yaml  vocab/  calibration.json  fusion.yaml  golden.jsonl  metrics.json
-MODEL_CARD.md
+inputs.json  MODEL_CARD.md
 """
 
 import json
@@ -20,6 +20,7 @@ from torch import Tensor
 from recsys_mtl.calibration import Calibration, predictions
 from recsys_mtl.config import Config, ConfigError, read_yaml, validate
 from recsys_mtl.data.batch import BatchLayout, collate
+from recsys_mtl.data.dataset import STATS
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.parquet import read_table
 from recsys_mtl.data.spec import Spec
@@ -33,6 +34,7 @@ from recsys_mtl.tasks import Task
 from recsys_mtl.weights import TABLES, map_weights, save_weights
 
 WEIGHTS = "model.safetensors"
+INPUTS = "inputs.json"
 DENSE = "ranker."
 """What names of weights begin with that are no tables'."""
 SCORE_TOLERANCE = 1e-5
@@ -64,6 +66,9 @@ class Bundle:
     fusions: Fusions
     golden: list[dict[str, Any]]
     """Golden requests: ``request`` as a client would send it, ``expected`` scores by candidate and task."""
+    inputs: Mapping[str, Mapping[str, int]]
+    """Values, and how many of them were unknown and missing, by feature, in the test split: what requests should be
+    like. Nothing in bundles of earlier releases."""
 
     @classmethod
     def load(cls, directory: Path) -> "Bundle":
@@ -80,7 +85,9 @@ class Bundle:
         calibration = validate(Calibration, read_yaml(directory / "calibration.json"))
         fusions = validate(Fusions, read_yaml(directory / "fusion.yaml"), where="fusion.yaml: ")
         lines = (directory / "golden.jsonl").read_text(encoding="utf-8").splitlines()
-        return cls(manifest, encoder, ranker, tables, calibration, fusions, [json.loads(line) for line in lines])
+        golden, inputs = [json.loads(line) for line in lines], directory / INPUTS
+        counts = json.loads(inputs.read_bytes()) if inputs.exists() else {}
+        return cls(manifest, encoder, ranker, tables, calibration, fusions, golden, counts)
 
     @cached_property
     def model(self) -> RankingModel:
@@ -155,6 +162,8 @@ def write_bundle(
     _write_yaml(directory / "fusion.yaml", default_fusions(manifest.tasks).model_dump(mode="json"))
     (directory / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
     (directory / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    stats = json.loads((locate(data) / STATS).read_text())
+    (directory / INPUTS).write_text(json.dumps(stats["splits"]["test"]["fields"]), encoding="utf-8")
     (directory / "golden.jsonl").write_text("", encoding="utf-8")
     write_golden(directory, locate(data))
     return Bundle.load(directory)

@@ -1,7 +1,10 @@
 """What the service counts, in Prometheus' format."""
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serving.drift import Drift, Expected
 from serving.feature_counts import FeatureCounts
 from serving.loading import Served
 from serving.score_histograms import Family, ScoreHistograms
@@ -71,6 +74,10 @@ class Metrics:
         for collector in (self.scores, self.differences, self.features):
             self.collected.register(collector)
 
+    def watch_drift(self, expected: Callable[[], Expected], most: float) -> None:
+        """Compare inputs with those that the answering model expects; an alarm beyond ``most``."""
+        self.collected.register(Drift(self.features.totals, expected, most))
+
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count a request."""
         self.requests.labels(route, str(status)).inc()
@@ -94,7 +101,7 @@ class Metrics:
         for task, score_B in zip(scorer.bundle.tasks, scores.scores_BT.unbind(1), strict=True):
             self.scores.observe((task,), score_B.double().numpy())
         for side, encoded in ((reader.head, question.head), (reader.candidates, question.candidates)):
-            self.features.add(side.id_names, encoded.id_counts())
+            self.features.add(side.names, encoded.counts())
 
     def text(self) -> bytes:
         """Write all metrics."""

@@ -138,7 +138,7 @@ class Reader:
         return Question(ids, head, candidates, *wishes(request))
 
     def _items(self, raw: pa.Table) -> Encoded:
-        return Encoded.of(self._encoded(raw, place_in_candidates), self.candidates)
+        return Encoded.of(self._encoded(raw, place_in_candidates), self.candidates, raw)
 
     def _stream(self, body: Body, most: int, look_up: LookUp | None) -> Question:
         head, table = read_stream(body.content, most_rows=most)
@@ -168,7 +168,7 @@ class Reader:
 
     def _question(self, request: ScoreRequest, ids: list[int | str], tables: Tables) -> Question:
         head = self._encoded(tables[0], self._place_in_head)
-        return Question(ids, Encoded.of(head, self.head), self._items(tables[1]), *wishes(request))
+        return Question(ids, Encoded.of(head, self.head, tables[0]), self._items(tables[1]), *wishes(request))
 
     def _encoded(self, raw: pa.Table, place: PlaceOf) -> pa.Table:
         with placed(place), np.errstate(over="ignore"):  # a number beyond float32 is infinite then, and refused below

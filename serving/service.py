@@ -5,6 +5,7 @@ import sys
 import torch
 
 from serving.answering import Answering
+from serving.drift import Expected
 from serving.following import Follower
 from serving.keyring import Keyring
 from serving.lineup import Lineup
@@ -38,6 +39,7 @@ class Service:
         self.answering = Answering(settings, self.lineup, self.switch, self.shadow, self.metrics)
         self.turns = Turns(settings.scoring_threads, settings.max_waiting, self.answering.answer_waiting)
         self.keyring = Keyring(settings)
+        self.metrics.watch_drift(self._expected_inputs, settings.drift_share)
         self.store = open_desk(settings, self.metrics.registry)
         self.is_started = self.is_draining = False
 
@@ -62,6 +64,10 @@ class Service:
         if not self.is_draining:
             return found
         return found.model_copy(update={"status": "draining", "reason": "the service is about to end"})
+
+    def _expected_inputs(self) -> Expected:
+        served = self.lineup.champion.served
+        return {} if served is None else served.scorer.bundle.inputs
 
     async def answer(self, body: Body, note: Note, *, arrow: bool) -> bytes:
         """Answer in a thread: the event loop stays free for health checks and for reading the next bodies.

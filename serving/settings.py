@@ -89,6 +89,8 @@ class Settings(BaseSettings):
     """File with more keys, one a line; it is read again when it changes."""
     protect_metrics: bool = False
     """Whether ``/metrics`` needs a key of scope ``metrics``, too."""
+    drift_share: Share = 0.1
+    """By how much a feature's share of unknown or missing values may differ from the test split's without an alarm."""
     log_format: LogFormat | None = None
     """``json`` or ``text``; if not given, text on a terminal and JSON elsewhere."""
     log_requests: Share = 1.0

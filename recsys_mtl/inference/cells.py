@@ -26,7 +26,7 @@ from recsys_mtl.data.feature_kinds import (
     table_of,
 )
 from recsys_mtl.data.values import FeatureError, Float32s, Floats, Ints, as_float32, first_where, text_of
-from recsys_mtl.inference.encoded import Encoded, Lists, Side
+from recsys_mtl.inference.encoded import Encoded, Flags, Lists, Side
 
 Scalar: TypeAlias = str | int | None
 ListCell: TypeAlias = Sequence[Scalar] | str | None
@@ -76,7 +76,7 @@ class CellEncoder:
         lists = [_bag(feature, lookup, columns.get(column_of(feature)), rows) for feature, lookup in self.bags]
         for sequence, lookups in self.sequences:
             lists += _sequence(sequence, lookups, columns, rows)
-        return Encoded(singles_FB, tuple(lists), self.numbers.encode(columns, rows))
+        return Encoded(singles_FB, tuple(lists), *self.numbers.encode(columns, rows))
 
 
 def id_parts(side: Side) -> list[IdPart]:
@@ -139,8 +139,8 @@ class Numbers:
             deviation_C1=_column([deviation for _, deviation in moments]),
         )
 
-    def encode(self, columns: Columns, rows: int) -> Float32s:
-        """Return ``dense_CB``.
+    def encode(self, columns: Columns, rows: int) -> tuple[Float32s, Flags]:
+        """Return ``dense_CB``, and which of them stand for an empty cell.
 
         Raises:
             FeatureError: a number beyond float32.
@@ -148,14 +148,15 @@ class Numbers:
         absent = [None] * rows
         raw = [columns.get(column, absent) for column in self.columns]
         x_CB = _numbers(raw).reshape(len(raw), rows)
-        x_CB = np.clip(np.where(np.isnan(x_CB), self.default_C1, x_CB), self.low_C1, self.high_C1)
+        empty_CB = np.isnan(x_CB)
+        x_CB = np.clip(np.where(empty_CB, self.default_C1, x_CB), self.low_C1, self.high_C1)
         if self.log_C.any():
             logged = x_CB[self.log_C]
             x_CB[self.log_C] = np.sign(logged) * np.log1p(np.abs(logged))
         x_CB = (x_CB - self.mean_C1) / self.deviation_C1
         if (row := first_where(np.abs(x_CB).max(1, initial=0) > np.finfo(np.float32).max)) is not None:
             as_float32(x_CB[row], self.columns[row])
-        return x_CB.astype(np.float32)
+        return x_CB.astype(np.float32), empty_CB
 
 
 def _column(values: list[float]) -> Floats:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from recsys_mtl.data.encode import raw_column
 from recsys_mtl.data.feature_kinds import (
     MISSING_ID,
     UNKNOWN_ID,
@@ -16,10 +17,12 @@ from recsys_mtl.data.feature_kinds import (
     NumberFeature,
     SequenceColumn,
     SequenceFeature,
+    column_of,
 )
 from recsys_mtl.data.schema import Schema
-from recsys_mtl.data.values import Float32s, Ints, single_array
+from recsys_mtl.data.values import Float32s, Ints, as_numbers, single_array
 
+Flags = npt.NDArray[np.bool_]
 Lists = tuple[Ints, Ints]
 """Flat ids, and how many of them each row has."""
 
@@ -51,9 +54,9 @@ class Side:
         return (*self.bags, *(column for sequence in self.sequences for column in sequence.columns))
 
     @cached_property
-    def id_names(self) -> tuple[str, ...]:
-        """Names of everything that reads ids: singles, then lists."""
-        return tuple(part.name for part in (*self.singles, *self.lists))
+    def names(self) -> tuple[str, ...]:
+        """Names of everything that reads a column: singles, lists, dense inputs."""
+        return tuple(part.name for part in (*self.singles, *self.lists, *self.dense))
 
 
 def _is_bucketed(feature: Feature) -> bool:
@@ -67,10 +70,12 @@ class Encoded:
     singles_FB: Ints
     lists: tuple[Lists, ...]
     dense_CB: Float32s
+    empty_CB: Flags
+    """Which of the dense inputs stand for an empty cell."""
 
     @classmethod
-    def of(cls, table: pa.Table, side: Side) -> "Encoded":
-        """Take the columns of an encoded table."""
+    def of(cls, table: pa.Table, side: Side, raw: pa.Table | None = None) -> "Encoded":
+        """Take the columns of an encoded table; the ``raw`` one tells which numbers were there."""
         shape = (-1, table.num_rows)
         singles = [_numpy(table, feature.name) for feature in side.singles]
         dense = [_numpy(table, feature.name) for feature in side.dense]
@@ -78,6 +83,7 @@ class Encoded:
             singles_FB=np.array(singles, np.int64).reshape(len(singles), table.num_rows),
             lists=tuple(_lists(table, part.name) for part in side.lists),
             dense_CB=np.array(dense, np.float32).reshape(shape if dense else (0, table.num_rows)),
+            empty_CB=_empty(side, table.num_rows, raw),
         )
 
     def __len__(self) -> int:
@@ -91,18 +97,30 @@ class Encoded:
             singles_FB=self.singles_FB[:, rows],
             lists=tuple(_taken(pair, rows) for pair in self.lists),
             dense_CB=self.dense_CB[:, rows],
+            empty_CB=self.empty_CB[:, rows],
         )
 
-    def id_counts(self) -> Ints:
-        """Count for each of the side's ``id_names`` the ids, and how many of them are unknown and missing (N, 3)."""
-        counts = np.empty((len(self.singles_FB) + len(self.lists), 3), np.int64)
+    def counts(self) -> Ints:
+        """Count for each of the side's ``names`` the values, and how many of them are unknown and missing (N, 3)."""
+        ids = len(self.singles_FB) + len(self.lists)
+        counts = np.empty((ids + len(self.empty_CB), 3), np.int64)
         singles = counts[: len(self.singles_FB)]
         singles[:, 0] = len(self)
         singles[:, 1] = (self.singles_FB == UNKNOWN_ID).sum(1)
         singles[:, 2] = (self.singles_FB == MISSING_ID).sum(1)
         for row, (values_N, _) in enumerate(self.lists, len(self.singles_FB)):
             counts[row] = len(values_N), (values_N == UNKNOWN_ID).sum(), (values_N == MISSING_ID).sum()
+        counts[ids:, 0], counts[ids:, 1], counts[ids:, 2] = len(self), 0, self.empty_CB.sum(1)
         return counts
+
+
+def _empty(side: Side, rows: int, raw: pa.Table | None) -> Flags:
+    empty_CB = np.zeros((len(side.dense), rows), np.bool_)
+    for place, feature in enumerate(side.dense):
+        if raw is not None:
+            column = column_of(feature)
+            empty_CB[place] = np.isnan(as_numbers(raw_column(raw, column), column))
+    return empty_CB
 
 
 def _numpy(table: pa.Table, name: str) -> npt.NDArray[np.generic]:

@@ -25,6 +25,7 @@ class EncodedItems:
         self.known = np.zeros(places, np.bool_)
         self.singles_FN = np.zeros((len(side.singles), places), np.int32)
         self.dense_CN = np.zeros((len(side.dense), places), np.float32)
+        self.empty_CN = np.zeros((len(side.dense), places), np.bool_)
         lengths = [feature.max_length for feature in side.bags]
         lengths += [sequence.max_length for sequence in side.sequences for _ in sequence.columns]
         self.lists = [(np.zeros((places, most), np.int32), np.zeros(places, np.int64)) for most in lengths]
@@ -42,12 +43,14 @@ class EncodedItems:
             singles_FB=self.singles_FN[:, rows].astype(np.int64),
             lists=tuple(_listed(values_NL[rows], length_N[rows]) for values_NL, length_N in self.lists),
             dense_CB=self.dense_CN[:, rows],
+            empty_CB=self.empty_CN[:, rows],
         )
 
     def _learn(self, rows: Ints, encode: Encode) -> None:
         mask = rows == self.table.num_rows
         encoded = encode(self.table.take(pa.array(rows, pa.int64(), mask=mask)))
         self.singles_FN[:, rows], self.dense_CN[:, rows] = encoded.singles_FB, encoded.dense_CB
+        self.empty_CN[:, rows] = encoded.empty_CB
         for (values_NL, length_N), (values, lengths) in zip(self.lists, encoded.lists, strict=True):
             present = np.arange(values_NL.shape[1]) < lengths[:, None]
             padded = np.zeros((len(rows), values_NL.shape[1]), np.int32)

@@ -72,7 +72,12 @@ def outcome(read: Any, *args: Any) -> Any:
 
 
 def values_of(encoded: Encoded) -> Any:
-    arrays: list[Any] = [encoded.singles_FB, encoded.dense_CB, *(part for pair in encoded.lists for part in pair)]
+    arrays: list[Any] = [
+        encoded.singles_FB,
+        encoded.dense_CB,
+        encoded.empty_CB,
+        *(part for pair in encoded.lists for part in pair),
+    ]
     return [array.tolist() for array in arrays]
 
 

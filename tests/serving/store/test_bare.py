@@ -44,7 +44,8 @@ def reader(bundle: Bundle) -> Reader:
 def values_of(question: Question) -> list[Any]:
     sides = (question.head, question.candidates)
     arrays: list[list[Any]] = [
-        [side.singles_FB, side.dense_CB, *(part for pair in side.lists for part in pair)] for side in sides
+        [side.singles_FB, side.dense_CB, side.empty_CB, *(part for pair in side.lists for part in pair)]
+        for side in sides
     ]
     return [array.tolist() for side in arrays for array in side]
 

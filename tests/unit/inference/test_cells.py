@@ -42,13 +42,14 @@ def columns(cells: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[
 
 def both(encoder: Encoder, cells: dict[str, list[Any]], *, candidates: bool) -> tuple[Encoded, Encoded]:
     side, rows = Side.of(encoder.spec, candidates=candidates), len(next(iter(cells.values())))
-    table = encoder.encode(pa.table({name: array(column) for name, column in cells.items()}))
-    return CellEncoder(encoder, side).encode(cells, rows), Encoded.of(table, side)
+    raw = pa.table({name: array(column) for name, column in cells.items()})
+    return CellEncoder(encoder, side).encode(cells, rows), Encoded.of(encoder.encode(raw), side, raw)
 
 
 def assert_same(actual: Encoded, expected: Encoded) -> None:
     np.testing.assert_array_equal(actual.singles_FB, expected.singles_FB)
     np.testing.assert_array_equal(actual.dense_CB, expected.dense_CB)
+    np.testing.assert_array_equal(actual.empty_CB, expected.empty_CB)
     assert len(actual.lists) == len(expected.lists)
     for ours, theirs in zip(actual.lists, expected.lists, strict=True):
         np.testing.assert_array_equal(ours[0], theirs[0])
@@ -90,8 +91,11 @@ def test_rows_can_be_taken(encoder: Encoder) -> None:
     assert_same(taken, Encoded.of(encoder.encode(raw.take(rows)), side))
 
 
-def test_unknown_and_missing_ids_are_counted(encoder: Encoder) -> None:
+def test_unknown_and_missing_values_are_counted(encoder: Encoder) -> None:
     side = Side.of(encoder.spec, candidates=True)
     cells: dict[str, list[Any]] = {"video": [1, None, "new"], "tags": [["tag-1"], [None, "tag-2"], None]}
-    counts = dict(zip(side.id_names, CellEncoder(encoder, side).encode(cells, 3).id_counts().tolist(), strict=True))
-    assert counts == {"item": [3, 1, 1], "author": [3, 0, 3], "tags": [3, 0, 1]}
+    cells["duration"] = [1.5, None, 0]
+    counts = dict(zip(side.names, CellEncoder(encoder, side).encode(cells, 3).counts().tolist(), strict=True))
+    assert counts == {
+        "item": [3, 1, 1], "author": [3, 0, 3], "tags": [3, 0, 1], "duration": [3, 0, 1], "quality": [3, 0, 3],
+    }  # fmt: skip
