@@ -12,6 +12,7 @@ from serving.schemas import RankRequest
 from serving.scorer import Scores
 from serving.settings import Settings
 from serving.shadow import Shadow
+from serving.store.desk import Elsewhere
 from serving.traffic import Switch, Traffic
 from serving.turns import NextTurn, Turn
 
@@ -43,32 +44,38 @@ class Answering:
                 self._answer(reads)
 
     def _batches(self, next_turn: NextTurn) -> Iterator[list[Read]]:
-        """Yield what to score at once: small requests together, a large one by itself."""
+        """Yield what to score at once: small requests together, a large one by itself.
+
+        A refusal ends it: those who keep sending what is refused would keep the requests before it from being scored.
+        """
         batch: list[Read] = []
         candidates = 0
         while (turn := next_turn()) is not None:
-            if (read := self._read(turn)) is not None:
-                number = len(read.question.item_ids)
-                if batch and candidates + number > self.together:
-                    yield batch
-                    batch, candidates = [], 0
-                batch.append(read)
-                candidates += number
+            try:
+                read = self._read(turn)
+            except Elsewhere as elsewhere:  # not refused: it comes again, and counts then
+                turn.outcome.set_exception(elsewhere)
+                continue
+            except Exception as error:
+                turn.outcome.set_exception(error)
+                break
+            number = len(read.question.item_ids)
+            if batch and candidates + number > self.together:
+                yield batch
+                batch, candidates = [], 0
+            batch.append(read)
+            candidates += number
             if candidates >= self.together:
                 break
         if batch:
             yield batch
 
-    def _read(self, turn: Turn) -> Read | None:
+    def _read(self, turn: Turn) -> Read:
         ask, traffic = turn.ask, self.switch.now()
-        try:
-            served = self.lineup.choose(ask.body.head, ask.note.request_id, traffic)
-            ask.note.model = f"{served.name.name}/{served.name.version}"
-            question = served.scorer.reader.read(ask.body, self.most_candidates, turn.look_up)
-            self.lineup.check(question.model)
-        except Exception as error:
-            turn.outcome.set_exception(error)
-            return None
+        served = self.lineup.choose(ask.body.head, ask.note.request_id, traffic)
+        ask.note.model = f"{served.name.name}/{served.name.version}"
+        question = served.scorer.reader.read(ask.body, self.most_candidates, turn.look_up)
+        self.lineup.check(question.model)
         ask.note.candidates = len(question.item_ids)
         return Read(turn, traffic, served, question)
 

@@ -1,7 +1,8 @@
 """Requests that wait at the same time are scored together, and each is answered as it is alone."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from httpx import Response
 
 from serving.scorer import Scorer
 from serving.service import Service
+from tests import builders
 from tests.serving.conftest import Start
-from tests.serving.world import Json, one_user, request_of, sample
+from tests.serving.world import Json, one_user, request_of, sample, until_all_loaded
 
 BAD: Json = request_of(one_user(2)) | {"fusion": "no such formula"}
 REQUESTS: list[Json] = [
@@ -19,6 +21,7 @@ REQUESTS: list[Json] = [
     request_of(one_user(3, seed=2)) | {"fusion": {"expression": "click"}},
     request_of(one_user(2)) | {"user": {"usr": 1}},
     BAD,
+    request_of(one_user(4, seed=3)),
     request_of(one_user(40)),
     request_of(one_user(2, seed=4)) | {"top_k": 1},
 ]
@@ -42,8 +45,11 @@ class Gate:
         monkeypatch.setattr(scorer, "score_together", held)
 
 
-def asked_at_once(client: TestClient, gate: Gate, requests: list[Json]) -> list[Response]:
-    """Send a request that is held, then others in order; return the answers of these."""
+def asked_at_once(client: TestClient, gate: Gate, requests: list[Json], *, late: bool = False) -> list[Response]:
+    """Send a request that is held, then others in order; return the answers of these.
+
+    ``late``: the first is held until the others have their answers, which then can only be that time is up.
+    """
 
     def until(number: int) -> None:
         while len(gate.service.turns.waiting) < number or not gate.sizes:
@@ -56,6 +62,8 @@ def asked_at_once(client: TestClient, gate: Gate, requests: list[Json]) -> list[
         for number, request in enumerate(requests, 1):
             answers.append(pool.submit(client.post, "/v1/rank", json=request))
             until(number)
+        if late:
+            wait(answers)
         gate.is_open.set()
         return [answer.result() for answer in answers]
 
@@ -77,12 +85,12 @@ def test_each_is_answered_as_alone(start: Start, monkeypatch: pytest.MonkeyPatch
         alone = [client.post("/v1/rank", json=request) for request in REQUESTS]
         gate = Gate(client, monkeypatch)
         together = asked_at_once(client, gate, REQUESTS)
-        # the large one by itself, what is wrong in shape nowhere, and an unknown formula beside its neighbours
-        assert gate.sizes == [[5], [1, 3, 2], [40], [2]]
-        assert [answer.status_code for answer in together] == [200, 200, 422, 422, 200, 200]
+        # what is wrong in shape ends the batch before it; an unknown formula has neighbours; the large one is by itself
+        assert gate.sizes == [[5], [1, 3], [2, 4], [40], [2]]
+        assert [answer.status_code for answer in together] == [200, 200, 422, 422, 200, 200, 200]
         for one, other in zip(alone, together, strict=True):
             assert told(other) == tuple(without_rounding(told(one)))
-        assert sample(client, "recsys_requests_scored_together_sum") == 11
+        assert sample(client, "recsys_requests_scored_together_sum") == 13
 
 
 def test_each_is_scored_by_itself_if_that_is_wanted(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +98,39 @@ def test_each_is_scored_by_itself_if_that_is_wanted(start: Start, monkeypatch: p
         gate = Gate(client, monkeypatch)
         asked_at_once(client, gate, [request_of(one_user(1))] * 3)
         assert gate.sizes == [[5], [1], [1], [1]]
+
+
+def test_refused_requests_do_not_keep_others_from_being_scored(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = request_of(one_user(2)) | {"user": {"usr": 1}}
+    with start(score_together=64) as client:
+        gate = Gate(client, monkeypatch)
+        asked_at_once(client, gate, [request_of(one_user(1)), *[refused] * 3, request_of(one_user(3))])
+        assert gate.sizes == [[5], [1], [3]]
+
+
+def test_a_time_out_does_not_touch_those_behind_it(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    with start(score_together=64, request_timeout_s=0.5) as client:
+        gate = Gate(client, monkeypatch)
+        gave_up = asked_at_once(client, gate, [request_of(one_user(n)) for n in (1, 3)], late=True)
+        assert [answer.status_code for answer in gave_up] == [504] * 2
+        assert client.post("/v1/rank", json=request_of(one_user(2))).status_code == 200
+        assert gate.sizes == [[5], [2]]
+        assert gate.service.turns.taken == 0
+
+
+def test_each_model_scores_its_own(data: Path, start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    builders.bundle(tmp_path / "rival", data, seed=5)
+    asked = [(1, "champion"), (2, "challenger"), (3, "champion"), (4, "challenger")]
+    requests = [request_of(one_user(rows)) | {"model": model} for rows, model in asked]
+    with start(score_together=64, challenger=str(tmp_path / "rival"), shadow=True, cache_dir=tmp_path) as client:
+        until_all_loaded(client)
+        alone = [client.post("/v1/rank", json=request) for request in requests]
+        gate = Gate(client, monkeypatch)
+        together = asked_at_once(client, gate, requests)
+        assert gate.sizes == [[5], [1, 3]]  # of the champion
+        assert [answer.json()["model"]["role"] for answer in together] == [model for _, model in asked]
+        for one, other in zip(alone, together, strict=True):
+            assert told(other) == tuple(without_rounding(told(one)))
 
 
 def test_what_fails_in_one_request_does_not_touch_the_others(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
