@@ -1,6 +1,7 @@
 """Commands that turn logs into prepared data sets: ``prepare kuairand``, ``synthetic`` and ``table``."""
 
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,13 @@ prepare = typer.Typer(help="Turn logged impressions into a prepared data set.", 
 Out = Annotated[
     str,
     typer.Option(help="Directory or s3://BUCKET/PREFIX of the prepared data set; it is there only when it is whole."),
+]
+
+HoldOut = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=0.5, help="Share of a day's users whose rows are not learnt but judged by: for `daily --pipeline`."
+    ),
 ]
 
 
@@ -39,6 +47,7 @@ def prepare_kuairand(
         int | None, typer.Option(help="Write OUT/base and one data set a day from this day on, YYYYMMDD, for `daily`.")
     ] = None,
     days_to: Annotated[int | None, typer.Option(help="Last of these days.")] = None,
+    hold_out: HoldOut = None,
 ) -> None:
     """KuaiRand-Pure: short-video impressions with eight signals and watch time."""
     from pipelines.prepare.days import write_days
@@ -49,9 +58,10 @@ def prepare_kuairand(
 
     if days_from is not None:
         refuse_ignored("--days-from splits by day", valid_from=valid_from, test_from=test_from)
-        write_days(lambda: prepare_days(source, days_from=days_from, days_to=days_to), out, console)
+        days = partial(prepare_days, source, days_from=days_from, days_to=days_to)
+        write_days(days, out, console, hold_out=hold_out or 0.0)
     else:
-        refuse_ignored("there is no --days-from", days_to=days_to)
+        refuse_ignored("there is no --days-from", days_to=days_to, hold_out=hold_out)
         cuts = (VALID_FROM if valid_from is None else valid_from, TEST_FROM if test_from is None else test_from)
         write(lambda: read(source, valid_from=cuts[0], test_from=cuts[1]), out, console)
 
@@ -90,6 +100,7 @@ def prepare_table(
         str | None, typer.Option(help="Prepared data set of the day before, or base, that --day continues.")
     ] = None,
     day: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="One day, for `daily`.")] = None,
+    hold_out: HoldOut = None,
 ) -> None:
     """Your own CSV or Parquet files, described by a schema."""
     from pipelines.prepare.days import grow
@@ -98,7 +109,8 @@ def prepare_table(
     from pipelines.prepare.write import write
 
     if grow_from is not None and day is not None:
-        grow(prepare_day(schema, source, day.date()), out, grow_from, console)
+        grow(prepare_day(schema, source, day.date()), out, grow_from, console, hold_out=hold_out or 0.0)
     else:
-        refuse_ignored("a day needs both --grow-from and --day", grow_from=grow_from, day=day)
+        given = {"grow_from": grow_from, "day": day, "hold_out": hold_out}
+        refuse_ignored("a day needs both --grow-from and --day", **given)
         write(lambda: read(schema, source), out, console)

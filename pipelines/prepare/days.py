@@ -25,8 +25,10 @@ class RawDays:
     days: tuple[RawDay, ...]
 
 
-def write_days(read: Callable[[], RawDays], out: Place, console: Console) -> None:
+def write_days(read: Callable[[], RawDays], out: Place, console: Console, *, hold_out: float = 0.0) -> None:
     """Read a base and days, and put them at ``out``: ``base`` and one directory a day, named ``YYYY-MM-DD``.
+
+    ``hold_out`` is the share of each day's groups that are not for learning.
 
     Raises:
         ConfigError: what is read has a problem, or something else stands where a directory is to go.
@@ -36,10 +38,10 @@ def write_days(read: Callable[[], RawDays], out: Place, console: Console) -> Non
     before = folder / BASE
     write(lambda: raw.base, before, console)
     for day in raw.days:
-        before = grow(day, folder / day.day.isoformat(), before, console)
+        before = grow(day, folder / day.day.isoformat(), before, console, hold_out=hold_out)
 
 
-def grow(raw: RawDay, out: Place, base: Place, console: Console) -> Location:
+def grow(raw: RawDay, out: Place, base: Place, console: Console, *, hold_out: float = 0.0) -> Location:
     """Put a day at ``out``, its encoding grown from the data set at ``base``; say what is new in it.
 
     Raises:
@@ -50,9 +52,11 @@ def grow(raw: RawDay, out: Place, base: Place, console: Console) -> Location:
         raise ConfigError([f"{out}: a day cannot take the place of what it grows from"])
     started = time.perf_counter()
     before = Encoder.load(base)
-    spec = write_day(raw, place, base=before)
+    spec = write_day(raw, place, base=before, hold_out=hold_out)
     new = sum(rows - before.spec.rows[table] for table, rows in spec.rows.items())
     seconds = time.perf_counter() - started
-    facts = f"{day_facts(place).rows:,} rows, {new:,} new values, fingerprint {spec.fingerprint}"
+    found = day_facts(place)
+    held = f", {found.held_out:,} of them held out" if hold_out else ""
+    facts = f"{found.rows:,} rows{held}, {new:,} new values, fingerprint {spec.fingerprint}"
     console.print(f"prepared {out} in {seconds:.1f} s: {facts}", highlight=False, soft_wrap=True)
     return place

@@ -63,9 +63,12 @@ def write_splits(
     splits: Sequence[str],
     *,
     base: Fitted | None = None,
+    newest: Sequence[str] = ("train",),
     progress: Progress = lambda *_: None,
 ) -> tuple[Spec, dict[str, dict[str, object]]]:
     """Fit on the training split, or let ``base`` grow by it, and encode ``splits``; return their statistics.
+
+    ``newest`` names the splits that know last what users and items are like.
 
     Raises:
         ConfigError: the base has another schema, a column is absent, or a split is empty.
@@ -76,7 +79,7 @@ def write_splits(
         spec, vocabularies = fit(raw.schema, rows, base)
     encoder = Encoder(spec, vocabularies)
     encoder.save(directory)
-    keepsakes = Keepsakes(spec, raw.crosses)
+    keepsakes = Keepsakes(spec, raw.crosses, newest)
     stats = {
         split: _write_split(Rows(raw, split, progress, split), encoder, keepsakes, directory, train_rows=rows.done)
         for split in splits

@@ -4,6 +4,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_mtl.config import ConfigError, validate
-from recsys_mtl.data.day import RawDay, day_facts, write_day
+from recsys_mtl.data.day import RawDay, day_facts, held_out, write_day
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.fit import fit
 from recsys_mtl.data.growth import scale_differences
@@ -156,6 +157,34 @@ def test_a_day_is_copied_where_files_cannot_have_two_names(
     monkeypatch.setattr("os.link", refuse)
     write_day(raw_day(), tmp_path / "day", base=base)
     assert contents(tmp_path / "day" / "valid") == contents(tmp_path / "day" / "test")
+
+
+def test_rows_of_some_users_are_held_out_of_a_day(tmp_path: Path, base: Encoder) -> None:
+    out = tmp_path / "day"
+    spec = write_day(raw_day(), out, base=base, hold_out=0.3)
+    tables = {split: pq.read_table(out / split) for split in ("train", "valid", "test")}
+    users = {split: set(table["_group"].to_pylist()) for split, table in tables.items()}
+    assert not users["train"] & users["valid"]
+    assert users["train"] | users["valid"] == users["test"]
+    parts = [str(row) for split in ("train", "valid") for row in tables[split].to_pylist()]
+    assert sorted(parts) == sorted(map(str, tables["test"].to_pylist()))
+    stats, facts = json.loads((out / "stats.json").read_text()), day_facts(out)
+    assert (facts.rows, facts.held_out, stats["held_out"]) == (150, tables["valid"].num_rows, 0.3)
+    assert facts.held_out == stats["splits"]["valid"]["rows"] > 0
+    learnt = [str(user) for user in tables["train"]["_group"].unique().to_pylist()]
+    assert set(Encoder.load(out).vocabularies["user"]) <= {*base.vocabularies["user"], *learnt}
+    assert spec.rows["user"] == 2 + len(Encoder.load(out).vocabularies["user"])
+    newest = pq.read_table(out / "features" / "users.parquet")
+    assert set(newest["user"].to_pylist()) == users["test"], "who is held out is served all the same"
+
+
+@given(st.floats(0.05, 0.5), st.integers(0, 99))
+def test_other_users_are_held_out_every_day_and_as_many_as_wanted(share: float, seed: int) -> None:
+    groups = np.random.default_rng(seed).integers(-(2**62), 2**62, 4000)
+    first, second = (held_out(groups, date(2022, 4, day), share) for day in (22, 23))
+    assert first.mean() == pytest.approx(share, abs=5 * np.sqrt(share * (1 - share) / len(groups)))
+    assert (first & second).mean() == pytest.approx(share**2, abs=0.03)
+    assert (held_out(groups[::-1], date(2022, 4, 22), share) == first[::-1]).all()
 
 
 def test_a_day_knows_its_date_rows_and_whether_they_changed(tmp_path: Path, base: Encoder) -> None:
