@@ -131,6 +131,8 @@ app.command("compare")(model_commands.compare_command)
 app.command("experts")(model_commands.experts_command)
 app.command("quantise")(model_commands.quantise_command)
 app.command("promote")(model_commands.promote_command)
+app.command("rollback")(model_commands.rollback_command)
+app.command("versions")(model_commands.versions_command)
 
 
 @app.command("publish-features")

@@ -2,33 +2,32 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 from rich.console import Console
 from rich.progress import track
 
 from pipelines.comparison import Comparison
-from pipelines.contenders import Contender, Scored, data_of, load_all, score
+from pipelines.contenders import Contender, Scored, data_of, load_all, readers_of, score
 from recsys_mtl.config import Config, ConfigError
-from recsys_mtl.metrics.paired import Difference, UserBootstrap, difference, measure
+from recsys_mtl.data.shards import row_groups
+from recsys_mtl.metrics.paired import Difference, Measured, UserBootstrap, difference, measure
 from recsys_mtl.metrics.user_metrics import UserMetric
 from recsys_mtl.storage import Place
 from recsys_mtl.tracking import TrackingConfig, connect
 from recsys_mtl.tracking.client import RunHandle
 from recsys_mtl.tracking.tables import log_table
 
+K = TypeVar("K", bound=Hashable)
 Metric = Literal["auc", "gauc", "rmse", "xauc"]
 
 
-class CompareConfig(Config):
-    """How models are compared."""
+class Draws(Config):
+    """How sure a difference is to be."""
 
-    split: Literal["train", "valid", "test"] = "test"
-    metric: Annotated[tuple[Metric, ...], Field(min_length=1)] = ("auc", "gauc", "rmse", "xauc")
-    """Those of them that a task has."""
     replicates: int = 1000
     """Draws of users."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
@@ -44,6 +43,14 @@ class CompareConfig(Config):
                 f"it takes {fewest} or more"
             )
         return self
+
+
+class CompareConfig(Draws):
+    """How models are compared."""
+
+    split: Literal["train", "valid", "test"] = "test"
+    metric: Annotated[tuple[Metric, ...], Field(min_length=1)] = ("auc", "gauc", "rmse", "xauc")
+    """Those of them that a task has."""
 
 
 def run(
@@ -65,9 +72,10 @@ def run(
         raise ConfigError(["RUN: name two models or more, the first of which is the baseline"])
     uri = tracking_uri or TrackingConfig().uri
     contenders = load_all(models, uri)
-    data = data_of(contenders, data)
+    data = data_of(contenders[0], data)
+    contenders = readers_of(contenders, data)
     _require_common_tasks(contenders)
-    scored = score(contenders, data, config.split, console)
+    scored = score(contenders, row_groups(data, config.split), console)
     comparisons = compare(scored, config, console)
     for comparison in comparisons:
         comparison.show(console, config.split, config.confidence)
@@ -98,14 +106,19 @@ def compare(scored: Scored, config: CompareConfig, console: Console) -> list[Com
         for task in scored.common_tasks(number)
         for name, metric in scored.metrics(number, task, config.metric)
     }
-    draws = UserBootstrap(scored.num_users, len(scored.users_B), config.replicates, config.seed)
-    steps = track(draws, "drawing users", total=len(draws), console=console, disable=not console.is_terminal)
-    measured = measure(metrics, steps, scored.num_users)
+    measured = draw(metrics, scored, config, console)
     found: list[dict[str, dict[str, Difference]]] = [{} for _ in numbers]
     for (number, task, name), other in measured.items():
         paired = difference(measured[0, task, name], other, config.confidence)
         found[number].setdefault(task, {})[name] = paired
     return [Comparison(scored.contenders[0], scored.contenders[number], found[number]) for number in numbers[1:]]
+
+
+def draw(metrics: Mapping[K, UserMetric], scored: Scored, config: Draws, console: Console) -> dict[K, Measured]:
+    """Measure everything on the same draws of users, with a progress bar on a terminal."""
+    draws = UserBootstrap(scored.num_users, len(scored.users_B), config.replicates, config.seed)
+    steps = track(draws, "drawing users", total=len(draws), console=console, disable=not console.is_terminal)
+    return measure(metrics, steps, scored.num_users)
 
 
 def keep(comparison: Comparison, config: CompareConfig, uri: str) -> None:

@@ -3,7 +3,7 @@
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from pipelines.grown import grown
 from recsys_mtl.bundle import Bundle
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.batch import Batch, BatchLayout
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.reader import EvalReader, Worker
-from recsys_mtl.data.shards import row_groups
+from recsys_mtl.data.shards import RowGroup
 from recsys_mtl.metrics.paired import METRICS
 from recsys_mtl.metrics.user_metrics import UserMetric
 from recsys_mtl.objectives.losses import LabelRules
@@ -91,24 +92,37 @@ def load_all(names: Sequence[str], uri: str) -> list[Contender]:
     return found
 
 
-def data_of(contenders: Sequence[Contender], given: Place | None) -> Place:
+def data_of(baseline: Contender, given: Place | None) -> Place:
     """Return the data set to compare on: the given one, or the one that the baseline was trained on.
 
     Raises:
-        ConfigError: it is not there, or is not prepared as that of every model.
+        ConfigError: it is not there.
     """
-    baseline = contenders[0]
     logged = baseline.bundle.manifest.run.get("data", {}).get("path")
     if given is None and logged is None:
         raise ConfigError([f"--data: {baseline.label} does not say what it was trained on: name a prepared data set"])
     data = given or str(logged)
     if given is None and not locate(data).exists():
         raise ConfigError([f"--data: {data}, which {baseline.label} was trained on, is not there: name a copy of it"])
-    wanted = Encoder.load(data).spec.fingerprint
-    prints = [(contender.label, contender.bundle.manifest.fingerprint) for contender in contenders]
-    if others := [f"--data: {data} has fingerprint {wanted}, {label} {own}" for label, own in prints if own != wanted]:
-        raise ConfigError(others)
     return data
+
+
+def readers_of(contenders: Sequence[Contender], data: Place) -> list[Contender]:
+    """Let every model read a data set, which may have grown from its own.
+
+    Raises:
+        ConfigError: the data set is prepared otherwise than that of a model.
+    """
+    encoder, found, problems = Encoder.load(data), list[Contender](), []
+    for contender in contenders:
+        try:
+            found.append(replace(contender, bundle=grown(contender.bundle, encoder)))
+        except ConfigError as error:
+            here = f"--data: {data} has fingerprint {encoder.spec.fingerprint}, {contender.label}"
+            problems += [f"{here} {problem}" for problem in error.problems]
+    if problems:
+        raise ConfigError(problems)
+    return found
 
 
 @dataclass(frozen=True)
@@ -132,27 +146,34 @@ class Scored:
         """Tasks that a contender shares with the baseline, in the baseline's order."""
         return [task for task in self.contenders[0].tasks if task in self.contenders[other].tasks]
 
+    def kind(self, task: str) -> str:
+        """Tell an event from an amount."""
+        baseline = self.contenders[0]
+        return baseline.bundle.manifest.tasks[baseline.tasks.index(task)].kind
+
     def metrics(self, contender: int, task: str, wanted: Sequence[str]) -> Iterator[tuple[str, UserMetric]]:
         """Yield those of the wanted metrics that the task has."""
-        column = self.contenders[0].tasks.index(task)
-        kind = self.contenders[0].bundle.manifest.tasks[column].kind
-        labels_B = self.labels_BT[:, column]
+        for name in wanted:
+            if METRICS[name].kind == self.kind(task):
+                yield name, self.metric(contender, task, METRICS[name])
+
+    def metric(self, contender: int, task: str, kind: type[UserMetric]) -> UserMetric:
+        """Make a metric of a contender on the rows that have the task's label."""
+        labels_B = self.labels_BT[:, self.contenders[0].tasks.index(task)]
         scores_B = self.scores[contender][:, self.contenders[contender].tasks.index(task)]
         known_B = ~np.isnan(labels_B)
-        for name in wanted:
-            if METRICS[name].kind == kind:
-                yield name, METRICS[name](self.users_B[known_B], scores_B[known_B], labels_B[known_B])
+        return kind(self.users_B[known_B], scores_B[known_B], labels_B[known_B])
 
 
-def score(contenders: Sequence[Contender], data: Place, split: str, console: Console) -> Scored:
-    """Let every contender score a split, batch by batch.
+def score(contenders: Sequence[Contender], groups: list[RowGroup], console: Console) -> Scored:
+    """Let every contender score the rows, batch by batch.
 
     Raises:
-        ConfigError: no such split, or a model whose scores are not numbers.
+        ConfigError: a file that cannot be read, or a model whose scores are not numbers.
     """
     baseline = contenders[0].bundle
     layout = BatchLayout.of(baseline.encoder.spec, baseline.tasks)
-    reader = EvalReader(row_groups(data, split), layout, batch_size=BATCH_SIZE, worker=Worker())
+    reader = EvalReader(groups, layout, batch_size=BATCH_SIZE, worker=Worker())
     batches = track(reader, "scoring", total=reader.steps, console=console, disable=not console.is_terminal)
     rules = LabelRules(baseline.manifest.tasks)
     parts = [

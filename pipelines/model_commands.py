@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipelines.terminal import console, user_errors
-from recsys_mtl.config import validate
+from recsys_mtl.config import load, validate
 
 
 @user_errors
@@ -103,14 +103,71 @@ def quantise_command(
 def promote_command(
     model: Annotated[str, typer.Argument(help="Name of the registered model.")],
     version: Annotated[int, typer.Option(min=1, help="Version to make champion.")],
-    force: Annotated[bool, typer.Option(help="Promote without comparing.")] = False,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(help="YAML file of the policy, or path.to.field=value; can be given several times."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Prepared data set to judge on; the one the version was trained on by default.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    force: Annotated[bool, typer.Option("--force", help="Promote without judging.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge and print, change nothing.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the verdict to this file, too.")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server or database; the default of `train`.")] = None,
 ) -> None:
-    """Move the champion alias to a version, unless an objective gets worse; exit code 1 if it stays."""
+    """Move the champion alias to a version if the policy finds it better on the same rows; exit code 1 if it stays.
+
+    Example: recsys-mtl promote recsys-mtl --version 7 --policy pipelines/configs/policy/default.yaml
+    """
     from pipelines.quiet import quiet
 
     quiet()
+    from pipelines.policy import Policy
     from pipelines.promote import run
 
-    if not run(model, version, console, tracking_uri=tracking_uri, force=force).promoted:
+    verdict = run(
+        model,
+        version,
+        console,
+        policy=load(Policy, policy or []),
+        data=data,
+        split=split,
+        tracking_uri=tracking_uri,
+        force=force,
+        dry_run=dry_run,
+        json_file=json_file,
+    )
+    if not verdict.promoted:
         raise typer.Exit(1)
+
+
+@user_errors
+def rollback_command(
+    model: Annotated[str, typer.Argument(help="Name of the registered model.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say where it would go, change nothing.")] = False,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server or database; the default of `train`.")] = None,
+) -> None:
+    """Make the version champion that was it before; again and again goes back ever further."""
+    from pipelines.quiet import quiet
+
+    quiet()
+    from pipelines.rollback import roll_back
+
+    roll_back(model, console, tracking_uri=tracking_uri, dry_run=dry_run)
+
+
+@user_errors
+def versions_command(
+    model: Annotated[str, typer.Argument(help="Name of the registered model.")],
+    metric: Annotated[str, typer.Option(help="Of every task: auc, gauc, rmse or xauc, separated by commas.")] = "auc",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the versions to this file, too.")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server or database; the default of `train`.")] = None,
+) -> None:
+    """List a model's versions: aliases, verdicts, metrics by task, and which no other beats in every task."""
+    from pipelines.quiet import quiet
+
+    quiet()
+    from pipelines.versions import run
+
+    run(model, metric.split(","), console, json_file=json_file, tracking_uri=tracking_uri)

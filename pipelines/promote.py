@@ -1,84 +1,110 @@
-"""Promotion: the champion alias moves to a version that is no worse for any objective."""
+"""Promotion: the champion alias moves to a version that the policy finds better."""
 
 import json
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
 from rich.console import Console
 
-from recsys_mtl.config import ConfigError
-from recsys_mtl.registry import aliases, fetch, set_alias
+from pipelines.contenders import Contender, data_of, load_all
+from pipelines.judging import Rows, judge
+from pipelines.notes import keep
+from pipelines.policy import Policy
+from pipelines.verdict import Verdict
+from recsys_mtl.registry import aliases, describe, set_alias
+from recsys_mtl.storage import Place
 from recsys_mtl.tracking import TrackingConfig
 
 CHAMPION = "champion"
-TOLERANCE = 0.002
-"""Loss of AUC on the test split that is taken for noise."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a version may become champion, and the reasons."""
+def run(
+    model: str,
+    version: int,
+    console: Console,
+    *,
+    policy: Policy | None = None,
+    data: Place | None = None,
+    split: str = "test",
+    tracking_uri: str | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    json_file: Path | None = None,
+) -> Verdict:
+    """Judge a version, keep the verdict with it, and move the alias if the policy holds.
 
-    promoted: bool
-    reasons: tuple[str, ...]
-
-
-def judge(candidate: Mapping[str, Any], champion: Mapping[str, Any], tolerance: float = TOLERANCE) -> Verdict:
-    """Compare two versions on the test split: no objective of the champion may lose more than ``tolerance`` AUC."""
-    reasons = []
-    for task, old in champion.items():
-        if "auc" not in old or old["auc"] is None:
-            continue
-        new = candidate.get(task, {}).get("auc")
-        if new is None:
-            reasons.append(f"{task}: the candidate has no AUC")
-        elif new < old["auc"] - tolerance:
-            reasons.append(
-                f"{task}: AUC {new:.4f} against the champion's {old['auc']:.4f}, more than {tolerance} below"
-            )
-    return Verdict(not reasons, tuple(reasons))
-
-
-def run(model: str, version: int, console: Console, *, tracking_uri: str | None = None, force: bool = False) -> Verdict:
-    """Move the alias if the policy holds; print the verdict.
+    Args:
+        data: Prepared data set to judge on; the one that the version was trained on by default.
+        force: Promote without judging.
+        dry_run: Judge and print, and leave everything as it is.
 
     Raises:
-        ConfigError: no such model or version, or the two versions were tested on different data.
+        ConfigError: no such model or version, or no data that both versions can be judged on.
     """
     uri = tracking_uri or TrackingConfig().uri
+    describe(f"models:/{model}/{version}", uri)
     champion = aliases(uri, model).get(CHAMPION)
-    if champion is None or force or champion == version:
-        verdict = Verdict(True, ())
+    if (verdict := beforehand(model, version, champion, force=force)) is None:
+        assert champion is not None
+        contenders = opponents(model, champion, version, uri)
+        rows = Rows(((data_of(contenders[1], data), split),))
+        verdict = judged(model, contenders, rows, policy or Policy(), console)
+    verdict.show(console)
+    if json_file is not None:
+        json_file.write_text(json.dumps(verdict.report(), indent=2), encoding="utf-8")
+    if dry_run:
+        console.print("dry run: nothing was changed", highlight=False)
     else:
-        verdict = judge(*_comparable(_read(model, version, uri), _read(model, champion, uri)))
-    if verdict.promoted:
-        set_alias(uri, model, alias=CHAMPION, version=version)
-        console.print(f"{model} version {version} is {CHAMPION} now (before: {champion or 'none'})", highlight=False)
-    else:
-        console.print(
-            f"{model} version {version} is not promoted; {CHAMPION} stays version {champion}", highlight=False
-        )
-    for reason in verdict.reasons:
-        console.print(f"  {reason}", highlight=False)
+        settle(verdict, uri, console)
     return verdict
 
 
-def _read(model: str, version: int, uri: str) -> tuple[str, Mapping[str, Any]]:
-    """Return the data fingerprint and the test metrics that a version's bundle holds."""
-    with tempfile.TemporaryDirectory() as directory:
-        bundle = fetch(f"models:/{model}/{version}", uri, into=Path(directory)).path
-        metrics = json.loads((bundle / "metrics.json").read_text(encoding="utf-8"))
-        return yaml.safe_load((bundle / "model.yaml").read_text(encoding="utf-8"))["fingerprint"], metrics["test"]
+def beforehand(model: str, version: int, champion: int | None, *, force: bool = False) -> Verdict | None:
+    """Decide where there is nothing to judge; None where there is."""
+    if champion == version:
+        return Verdict(model, version, champion, "promote", "it is champion already")
+    if champion is None:
+        return Verdict(model, version, None, "promote", "there is no champion yet")
+    return Verdict(model, version, champion, "promote", "without judging, as asked for") if force else None
 
 
-def _comparable(
-    candidate: tuple[str, Mapping[str, Any]], champion: tuple[str, Mapping[str, Any]]
-) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    if candidate[0] != champion[0]:
-        problem = f"--version: tested on data set {candidate[0]}, the champion on {champion[0]}"
-        raise ConfigError([f"{problem}; --force promotes all the same"])
-    return candidate[1], champion[1]
+def opponents(model: str, champion: int, version: int, uri: str) -> list[Contender]:
+    """Load champion and candidate.
+
+    Raises:
+        ConfigError: a version's bundle is not there or not whole.
+    """
+    return load_all([f"models:/{model}/{number}" for number in (champion, version)], uri)
+
+
+def judged(model: str, contenders: list[Contender], rows: Rows, policy: Policy, console: Console) -> Verdict:
+    """Judge a candidate against the champion.
+
+    Raises:
+        ConfigError: rows that are not prepared as theirs, or a policy about what the models do not have.
+    """
+    champion, candidate = contenders
+    found = judge(champion, candidate, rows, policy, console)
+    before, version = champion.place.version, candidate.place.version
+    assert version is not None
+    return Verdict(
+        model, version, before, found.decision, "", found.findings, found.rows, found.users, tuple(rows.names),
+        policy.model_dump(mode="json"),
+    )  # fmt: skip
+
+
+def settle(verdict: Verdict, uri: str, console: Console) -> None:
+    """Keep a verdict with its version, then move the alias: who is stopped in between judges again.
+
+    Raises:
+        ConfigError: the registry cannot be reached.
+    """
+    model, version = verdict.model, verdict.version
+    if verdict.champion == version:
+        return
+    keep(verdict, uri)
+    if not verdict.promoted:
+        stays = f"{CHAMPION} stays version {verdict.champion}"
+        console.print(f"{model} version {version} is not promoted; {stays}", highlight=False)
+        return
+    before = set_alias(uri, model, alias=CHAMPION, version=version)
+    console.print(f"{model} version {version} is {CHAMPION} now (before: {before or 'none'})", highlight=False)

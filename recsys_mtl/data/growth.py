@@ -60,6 +60,15 @@ def scale_differences(base: Spec, spec: Spec) -> Iterator[str]:
             yield _changed(f"moments.{name}", moments, spec.moments[name])
 
 
+def growth_differences(old: Fitted, new: Fitted) -> Iterator[str]:
+    """List what keeps data from being read with an earlier encoding's model: all but values that are new."""
+    yield from schema_differences(old.spec, new.spec)
+    yield from scale_differences(old.spec, new.spec)
+    for table, values in old.vocabularies.items():
+        if new.vocabularies.get(table, [])[: len(values)] != values:
+            yield f"tables.{table}: its first {len(values):,} values are not those of the base"
+
+
 def _by_name(parts: tuple[Any, ...]) -> dict[str, dict[str, Any]]:
     return {part.name: _plain(part) for part in parts}
 

@@ -72,7 +72,7 @@ class UserAUC(UserMetric):
 
 
 class UserMean(UserMetric):
-    """A metric that is a mean over rows: V users have rows and the sum of a value over them."""
+    """A metric that is a ratio of sums, such as a mean over rows: V users have a part in both."""
 
     def __init__(self, users_V: Ints, rows_V: Ints, sums_V: Floats) -> None:
         self.users_V = users_V
@@ -112,6 +112,23 @@ class UserRMSE(UserMean):
 
     def replicate(self, counts_RU: Counts) -> Floats:
         return super().replicate(counts_RU) ** 0.5
+
+
+class UserCalibration(UserMean):
+    """Predicted over observed positives of an event, whose scores are logits: the nearer to 1 the better."""
+
+    kind = "binary"
+
+    def __init__(self, users_N: Ints, scores_N: Singles, labels_N: Singles) -> None:
+        num_users = int(users_N.max(initial=-1)) + 1
+        chances_N = 1 / (1 + np.exp(-scores_N.astype(np.float64).clip(-500, 500)))
+        predicted_U: Floats = np.bincount(users_N, chances_N, num_users).astype(np.float64)
+        positives_U = np.bincount(users_N, labels_N, num_users).astype(np.int64)
+        negatives_U = np.bincount(users_N, minlength=num_users) - positives_U
+        used_V = np.flatnonzero(positives_U + negatives_U)
+        super().__init__(used_V, positives_U[used_V], predicted_U[used_V])
+        rarer = min(int(np.count_nonzero(part_U)) for part_U in (positives_U, negatives_U))
+        self.support = Support(len(used_V), len(users_N), int(positives_U.sum()), rarer)
 
 
 def running(counts_RU: Counts, users_M: Ints) -> Counts:

@@ -1,6 +1,7 @@
 """Aliases of a registered model and how they moved."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 
@@ -23,6 +24,8 @@ class AliasMove:
     at: str
     """Time in UTC."""
     by: str
+    is_rollback: bool = False
+    """Whether it went back to a version that had the alias before."""
 
 
 def aliases(tracking_uri: str, name: str) -> dict[str, int]:
@@ -36,8 +39,10 @@ def aliases(tracking_uri: str, name: str) -> dict[str, int]:
         return {alias: int(version) for alias, version in client.get_registered_model(name).aliases.items()}
 
 
-def set_alias(tracking_uri: str, name: str, *, alias: str, version: int) -> int | None:
+def set_alias(tracking_uri: str, name: str, *, alias: str, version: int, is_rollback: bool = False) -> int | None:
     """Move an alias, note the move, and return the version that had the alias before.
+
+    The move itself is one step: whoever asks for the alias gets the one version or the other.
 
     Raises:
         ConfigError: no such model or version, or the registry cannot be reached.
@@ -47,7 +52,8 @@ def set_alias(tracking_uri: str, name: str, *, alias: str, version: int) -> int 
     if before == version:
         return before
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    moves = [*alias_moves(tracking_uri, name, alias=alias), AliasMove(version, before, at, user())][-MOVES_KEPT:]
+    move = AliasMove(version, before, at, user(), is_rollback)
+    moves = [*alias_moves(tracking_uri, name, alias=alias), move][-MOVES_KEPT:]
     client = connect(tracking_uri)
     with refusals(f"models:/{name}@{alias}"):
         client.set_registered_model_alias(name, alias, str(version))
@@ -65,3 +71,26 @@ def alias_moves(tracking_uri: str, name: str, *, alias: str) -> list[AliasMove]:
     with refusals(f"model {name!r}"):
         moves = client.get_registered_model(name).tags.get(MOVES + alias, "[]")
     return [AliasMove(*move) for move in json.loads(moves)]
+
+
+def way_back(moves: Sequence[AliasMove], now: int) -> list[int]:
+    """Return the versions that an alias can go back to, the next first.
+
+    A rollback takes away what it went back from, so that one after the other leads ever further back. A move that
+    nobody noted, such as one by hand in MLflow, is known from what the next one found, or from ``now``.
+    """
+    stack: list[int] = []
+    for move in moves:
+        if move.before is not None:
+            _arrive(stack, move.before)
+        if move.is_rollback:
+            while stack and stack[-1] != move.version:
+                stack.pop()
+        _arrive(stack, move.version)
+    _arrive(stack, now)
+    return [version for version in reversed(stack[:-1]) if version != now]
+
+
+def _arrive(stack: list[int], version: int) -> None:
+    if not stack or stack[-1] != version:
+        stack.append(version)

@@ -195,7 +195,7 @@ def test_data_that_was_prepared_otherwise_is_refused(world: World, tmp_path: Pat
     bundle(tmp_path / "stranger", tmp_path / "other")
     lines = refused("first", str(tmp_path / "stranger"), "--tracking-uri", world.uri).splitlines()
     assert len(lines) == 1
-    assert re.search(rf"^--data: {world.data} has fingerprint \w+, {tmp_path / 'stranger'} \w+$", lines[0])
+    assert re.search(rf"^--data: {world.data} has fingerprint \w+, {tmp_path / 'stranger'} \w+, ", lines[0])
     lines = refused("first", "second", "--data", str(tmp_path / "other"), "--tracking-uri", world.uri).splitlines()
     assert len(lines) == 2
 
