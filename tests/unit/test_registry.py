@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recsys_mtl import registry
 from recsys_mtl.config import ConfigError, load
@@ -172,6 +174,43 @@ def test_aliases_move_and_remember_their_way(tracking: TrackingConfig, tmp_path:
     with pytest.raises(ConfigError, match="model 'moving' has no version 9"):
         registry.set_alias(tracking.uri, "moving", alias="champion", version=9)
     assert registry.aliases(tracking.uri, "moving")["champion"] == 1
+
+
+@given(st.lists(st.integers(1, 4) | st.none(), max_size=12), st.none() | st.integers(1, 4))
+def test_the_way_back_is_that_of_a_pile_of_champions(steps: list[int | None], by_hand: int | None) -> None:
+    pile: list[int] = []
+    moves: list[registry.AliasMove] = []
+    for version in steps:  # None goes back
+        before = pile[-1] if pile else None
+        if version is None and len(pile) > 1:
+            pile.pop()
+            moves.append(registry.AliasMove(pile[-1], before, "", "", True))
+        elif version is not None and version != before:
+            pile.append(version)
+            moves.append(registry.AliasMove(version, before, "", ""))
+    if by_hand is not None and pile[-1:] != [by_hand]:
+        pile.append(by_hand)
+    if pile:
+        assert registry.way_back(moves, pile[-1]) == [version for version in pile[-2::-1] if version != pile[-1]]
+    else:
+        assert registry.way_back(moves, 1) == []
+
+
+def test_notes_on_a_version_and_what_there_is(tracking: TrackingConfig, tmp_path: Path) -> None:
+    run_id, version = registered(tracking, tmp_path / "bundle", "noted")
+    registered(tracking, tmp_path / "bundle", "noted", alias="champion")
+    assert registry.version_of_run(tracking.uri, "noted", run_id) == version == 1
+    assert registry.version_of_run(tracking.uri, "noted", "0" * 32) is None
+    registry.annotate(tracking.uri, "noted", 1, tags={"policy.decision": "keep"}, description="AUC 0.8")
+    registry.annotate(tracking.uri, "noted", 1, tags={"more": "x"})
+    expected = {"fingerprint": "abc", "policy.decision": "keep", "more": "x"}
+    assert registry.describe_version(tracking.uri, "noted", 1) == ("AUC 0.8", expected)
+    found = registry.versions(tracking.uri, "noted")
+    assert [(one.number, one.aliases) for one in found] == [(1, ("challenger",)), (2, ("champion",))]
+    with pytest.raises(ConfigError, match="models:/noted/7"):
+        registry.annotate(tracking.uri, "noted", 7, tags={"a": "b"})
+    with pytest.raises(ConfigError, match="model 'unheard of'"):
+        registry.versions(tracking.uri, "unheard of")
 
 
 @pytest.mark.parametrize("setting", ["alias=latest", "alias=v12", "alias='my best'", "name=a/b", "name=a@b", "name=''"])
