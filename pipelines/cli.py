@@ -1,16 +1,14 @@
 """The command line: ``recsys-mtl COMMAND``. Each command is a thin front of a program."""
 
-import json
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from pipelines import job_commands, model_commands, prepare_commands
+from pipelines import job_commands, model_commands, plan_commands, prepare_commands
 from pipelines.terminal import Sources, console, errors, user_errors
-from recsys_mtl.config import load, validate
+from recsys_mtl.config import load
 
 app = typer.Typer(
     help="Train multi-task ranking models on Ray, compare them in MLflow, serve their scores.",
@@ -73,59 +71,48 @@ def daily_command(
         Literal["keep", "reset"], typer.Option(help="Go on with what the optimisers remember, or begin anew each day.")
     ] = "keep",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write what all days brought to this file.")] = None,
+    pipeline: Annotated[
+        list[str] | None,
+        typer.Option(help="YAML file, or path.to.field=value, of what is done besides learning; several are merged."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is due, do nothing.")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Learn every prepared day that is due, in order: predict it with the model so far, then train on it.
+    """Learn every day that is due, in order: predict it with the model so far, then train on it.
 
-    Example: recsys-mtl daily pipelines/configs/models/mmoe.yaml --days data/days
+    With --pipeline, each day is also prepared if it has to be, judged by a policy against the champion, and promoted
+    if it holds; features are published, and whom it concerns is notified.
+
+    Example: recsys-mtl daily pipelines/configs/models/mmoe.yaml --days data/days --pipeline daily.yaml
     """
     from pipelines.quiet import quiet
 
     quiet(verbose)
     from pipelines.daily import Daily, read_config, run
+    from pipelines.daily_config import Pipeline
     from pipelines.train import RunFailedError
+    from recsys_mtl.tracking import UndeliveredError
 
-    daily = Daily(read_config(sources, days), days, series=series, optimizer=optimizer)
+    steps = None if pipeline is None else load(Pipeline, pipeline)
+    daily = Daily(read_config(sources, days), days, series=series, optimizer=optimizer, pipeline=steps)
     last = None if until is None else until.date()
+    how = {"dry_run": dry_run, "verbose": verbose}
     try:
-        run(daily, console, until=last, json_file=json_file, dry_run=dry_run, verbose=verbose)
-    except RunFailedError as error:
+        run(daily, console, until=last, json_file=json_file, publish=publish_day, **how)
+    except (RunFailedError, UndeliveredError) as error:
         errors.print(str(error), style="red", markup=False, highlight=False)
         raise typer.Exit(1) from None
 
 
-@app.command("plan", no_args_is_help=True)
-@user_errors
-def plan_command(
-    sources: Sources,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the plan to this file, too.")] = None,
-    node_gb_per_s: Annotated[float, typer.Option(help="Assumed rate of a GPU's links within a machine.")] = 450.0,
-    network_gb_per_s: Annotated[float, typer.Option(help="Assumed rate of a GPU's network link.")] = 50.0,
-) -> None:
-    """Show which worker would hold which table, its memory, rows and traffic, without starting anything.
+def publish_day(data: str, to: str, *, as_of: datetime | None, update: bool) -> None:
+    """Publish the features of a prepared day: programs do not know the feature store, which is serving's."""
+    from serving.store.publish import PublishConfig, run
 
-    `data.path` may also be a YAML file with the specification of a data set that is not there.
-    """
-    from pipelines.quiet import quiet
-
-    quiet()
-    from pipelines.plan import Links, run
-    from pipelines.run import TrainRun
-
-    rates = {"node_gb_per_s": node_gb_per_s, "network_gb_per_s": network_gb_per_s}
-    links = validate(Links, rates, where="--")
-    run(load(TrainRun, sources), console, json_file=json_file, links=links)
+    run(PublishConfig(data=data, to=to, as_of=as_of, update=update), console)
 
 
-@app.command("schema")
-def schema_command() -> None:
-    """Print the JSON schema of a training run's configuration, for editors to complete and check."""
-    from pipelines.run import TrainRun
-
-    sys.stdout.write(json.dumps(TrainRun.model_json_schema(), indent=2) + "\n")
-
-
+app.command("plan", no_args_is_help=True)(plan_commands.plan_command)
+app.command("schema")(plan_commands.schema_command)
 app.command("evaluate")(model_commands.evaluate_command)
 app.command("compare")(model_commands.compare_command)
 app.command("experts")(model_commands.experts_command)

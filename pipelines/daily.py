@@ -1,38 +1,53 @@
 """A series of days: each is predicted with the model of the days before, then learnt. Run it every day, or by cron."""
 
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.table import Table
 
 from pipelines.cluster import cluster
-from pipelines.daily_plan import DATA_TAG, DAY_TAG, SERIES_TAG, Plan, Step, make_plan, task_metrics
-from pipelines.display import number
+from pipelines.daily_config import Pipeline
+from pipelines.daily_day import Day, Publish, World, message_of
+from pipelines.daily_plan import DATA_TAG, DAY_TAG, SERIES_TAG, Plan, Step, make_plan
+from pipelines.daily_prepare import coming_days
+from pipelines.daily_report import after, as_dict, tables
+from pipelines.daily_start import FROM_TAG, address, beginning, require_held_out
+from pipelines.daily_steps import PIPELINE, PIPELINE_DAY, day_run
+from pipelines.notify import notify
 from pipelines.prepare.days import BASE
 from pipelines.run import TrainRun
-from pipelines.train import Finished, train
+from pipelines.train import train
 from pipelines.warm import InitFrom
-from pipelines.worker import PROGRESSIVE
 from recsys_mtl.config import ConfigError, load
 from recsys_mtl.registry import BUNDLE
 from recsys_mtl.storage import Place
-from recsys_mtl.tracking.series import FinishedRun, finished_runs
+from recsys_mtl.tracking import Run
+from recsys_mtl.tracking.series import PARENT, FinishedRun, finished_runs, unfinished_tags
 
 
 class Daily:
     """A series of runs over the prepared days of a directory."""
 
     def __init__(
-        self, config: TrainRun, days: Place, *, series: str = "daily", optimizer: Literal["keep", "reset"] = "keep"
+        self,
+        config: TrainRun,
+        days: Place,
+        *,
+        series: str = "daily",
+        optimizer: Literal["keep", "reset"] = "keep",
+        pipeline: Pipeline | None = None,
     ) -> None:
-        """``optimizer`` tells whether a day goes on with what the optimisers remember of the day before."""
-        self.config, self.days, self.series, self.optimizer = config, days, series, optimizer
+        """Set it up.
+
+        Args:
+            optimizer: Whether a day goes on with what the optimisers remember of the day before.
+            pipeline: What is done besides learning; nothing if it is not given.
+        """
+        self.config, self.days, self.series, self.optimizer, self.pipeline = config, days, series, optimizer, pipeline
 
     def plan(self, until: date | None = None) -> Plan:
         """Say what there is to do.
@@ -40,38 +55,77 @@ class Daily:
         Raises:
             ConfigError: the days or the tracking store cannot be used.
         """
-        return make_plan(self.days, self.runs(), until=until, needs_base=self.config.init_from is None)
+        begun: set[str] = set()
+        coming: list[date] = []
+        if self.pipeline is not None:
+            open_days = unfinished_tags(self.config.tracking, {PIPELINE: self.series})
+            begun = {tags[PIPELINE_DAY] for tags in open_days}
+            coming = coming_days(self.pipeline.prepare, until) if self.pipeline.prepare is not None else []
+        needs_base = self.config.init_from is None
+        plan = make_plan(self.days, self.runs(), until=until, needs_base=needs_base, begun=begun, coming=coming)
+        if self.pipeline is not None:
+            preparing = self.pipeline.prepare
+            require_held_out(plan.due, None if preparing is None else preparing.hold_out)
+        return plan
 
     def runs(self) -> list[FinishedRun]:
         """Return the series' finished runs."""
         return finished_runs(self.config.tracking, {SERIES_TAG: self.series})
 
-    def learn(self, plan: Plan, console: Console, *, verbose: bool = False) -> None:
+    def learn(self, plan: Plan, console: Console, *, publish: Publish | None = None, verbose: bool = False) -> None:
         """Do what is due, one day after another; a day that another process or an error has stopped goes on.
 
         Raises:
             ConfigError: something that the user can mend.
             RunFailedError: a day that did not get to its end; the same command goes on there.
         """
-        before = plan.newest.run_id if plan.newest is not None else None
-        with cluster(self.config.cluster, verbose=verbose):
+        before = address(plan.newest) if plan.newest is not None else None
+        trains = any(step.state == "due" for step in plan.due)
+        with cluster(self.config.cluster, verbose=verbose) if trains else nullcontext():
             for step in plan.due:
-                console.rule(f"{step.name}: {step.rows:,} rows", align="left", style="dim")
-                before = self._train(step, before, console, verbose=verbose).run_id
+                rows = f"{step.rows:,} rows" if step.prepared else "to be prepared"
+                console.rule(f"{step.name}: {rows}", align="left", style="dim")
+                if self.pipeline is None:
+                    before = f"runs:/{self._train(step, before, console, verbose=verbose)}/{BUNDLE}"
+                else:
+                    assert publish is not None
+                    world = World(self.config, self.days, self.series, self.pipeline, publish, console)
+                    self._through(world, step, verbose=verbose)
 
-    def _train(self, step: Step, before: str | None, console: Console, *, verbose: bool) -> Finished:
-        tags = {SERIES_TAG: self.series, DAY_TAG: step.name, DATA_TAG: step.digest}
-        return train(self.run_of(step, before), console, verbose=verbose, tags=tags)
+    def _through(self, world: World, step: Step, *, verbose: bool) -> None:
+        """Bring a day through its pipeline; whom it concerns hears of what stops it."""
+
+        def learn(ready: Step, parent: Run) -> str:
+            before = beginning(self.config, self.runs(), world.pipeline.judge.go_on_from)
+            return self._train(ready, before, world.console, verbose=verbose, tags={PARENT: parent.run_id})
+
+        try:
+            params = world.pipeline.model_dump(mode="json", exclude={"notify"})  # its address may be a secret
+            with day_run(self.config.tracking, self.series, step.name, params) as run:
+                Day(world, step, run).go(learn, self.runs)
+        except Exception as error:
+            told = world.pipeline.notify
+            if told is not None and "failed" in told.on:
+                for problem in notify(told, message_of(world, step.name, decision="failed", problem=str(error))):
+                    world.say(problem)
+            raise
+
+    def _train(
+        self, step: Step, before: str | None, console: Console, *, verbose: bool, tags: dict[str, str] | None = None
+    ) -> str:
+        """Learn a day; return its run."""
+        own = {SERIES_TAG: self.series, DAY_TAG: step.name, DATA_TAG: step.digest, FROM_TAG: before or ""}
+        return train(self.run_of(step, before), console, verbose=verbose, tags={**own, **(tags or {})}).run_id
 
     def run_of(self, step: Step, before: str | None) -> TrainRun:
-        """Configure the run of a step; ``before`` is the run whose model it goes on from."""
+        """Configure the run of a step; ``before`` is the address of the model that it goes on from."""
         data = self.config.data.model_copy(update={"path": str(step.data)})
         run = self.config.model_copy(update={"data": data, "run_name": f"{self.series}-{step.name}"})
         if step.name == BASE:
             return run.model_copy(update={"init_from": None})
         init_from = self.config.init_from
         if before is not None:
-            init_from = InitFrom(model=f"runs:/{before}/{BUNDLE}", optimizer=self.optimizer)
+            init_from = InitFrom(model=before, optimizer=self.optimizer)
         select = run.trainer.select.model_copy(update={"patience": None})
         one_pass = {"progressive": True, "epochs": 1, "eval_every": None, "select": select}
         trainer = run.trainer.model_copy(update=one_pass)
@@ -104,22 +158,25 @@ def run(
     until: date | None = None,
     json_file: Path | None = None,
     dry_run: bool = False,
+    publish: Publish | None = None,
     verbose: bool = False,
 ) -> dict[str, Any]:
     """Learn every day that is due, print what all days brought, and write it if asked.
+
+    ``publish`` brings features to a store, for a pipeline.
 
     Raises:
         ConfigError: something that the user can mend.
         RunFailedError: a day that did not get to its end.
     """
     plan = daily.plan(until)
-    for note in plan.notes:
+    for note in (*plan.notes, *_intentions(daily, plan, dry_run=dry_run)):
         console.print(note, highlight=False, soft_wrap=True)
     try:
         if plan.due and not dry_run:
-            daily.learn(plan, console, verbose=verbose)
+            daily.learn(plan, console, publish=publish, verbose=verbose)
     finally:
-        steps = _after(plan, daily.runs())
+        steps = after(plan, daily.runs())
         facts = {"series": daily.series, "days": [as_dict(step) for step in steps], "notes": list(plan.notes)}
         for table in tables(steps, daily.series):
             console.print(table)
@@ -128,57 +185,14 @@ def run(
     return facts
 
 
-def _after(plan: Plan, runs: Sequence[FinishedRun]) -> list[Step]:
-    """Say of every step of a plan what has become of it."""
-    found = {run.tags[DAY_TAG]: run for run in runs}
-    return [
-        replace(step, state="learnt now", run=found[step.name]) if step.state == "due" and step.name in found else step
-        for step in plan.steps
-    ]
-
-
-def as_dict(step: Step) -> dict[str, Any]:
-    """Return a step for programs; what is not defined, such as an AUC without events, is absent."""
-    known = {} if step.run is None else {"run_id": step.run.run_id, "seconds": _seconds(step)}
-    metrics = {} if step.run is None else task_metrics(step.run.metrics, PROGRESSIVE)
-    return {"day": step.name, "state": step.state, "rows": step.rows, **known, "metrics": metrics}
-
-
-def tables(steps: Sequence[Step], series: str) -> list[Table]:
-    """Lay out the days, and what their metrics were before each was learnt."""
-    overview = Table(title=f"Series {series}")
-    for name in ("day", "state", "rows", "seconds", "run"):
-        overview.add_column(name, justify="right" if name in {"rows", "seconds"} else "left")
-    for step in steps:
-        seconds, run_id = ("–", "–") if step.run is None else (f"{_seconds(step):,.1f}", step.run.run_id)
-        overview.add_row(step.name, step.state, f"{step.rows:,}", seconds, run_id)
-    found = {step.name: task_metrics(step.run.metrics, PROGRESSIVE) for step in steps if step.run is not None}
-    return [
-        overview,
-        *_measures(found, "auc", "positives", "Progressive AUC (positives)"),
-        *_measures(found, "gauc", "positives", "Progressive GAUC (positives)"),
-        *_measures(found, "rmse", "rows", "Progressive RMSE (rows)"),
-    ]
-
-
-def _measures(found: dict[str, dict[str, dict[str, float]]], metric: str, count: str, title: str) -> list[Table]:
-    tasks = dict.fromkeys(task for day in found.values() for task, values in day.items() if metric in values)
-    if not tasks:
+def _intentions(daily: Daily, plan: Plan, *, dry_run: bool) -> list[str]:
+    """Say which steps a dry run leaves out."""
+    if daily.pipeline is None or not dry_run:
         return []
-    table = Table(title=title)
-    table.add_column("day")
-    for task in tasks:
-        table.add_column(task, justify="right")
-    for day, metrics in found.items():
-        if metrics:
-            table.add_row(day, *(_cell(metrics.get(task, {}), metric, count) for task in tasks))
-    return [table]
-
-
-def _cell(values: dict[str, float], metric: str, count: str) -> str:
-    return f"{number(values.get(metric, math.nan))} ({values.get(count, 0):,.0f})"
-
-
-def _seconds(step: Step) -> float:
-    """Return the time in training steps; a run from before it was logged counts as none."""
-    return step.run.metrics.get("train/seconds", 0.0) if step.run is not None else 0.0
+    lines = []
+    for step in plan.due:
+        done = {"prepare"} if step.prepared else set()
+        done |= {"prepare", "train"} if step.state == "begun" else set()
+        steps = [name for name in daily.pipeline.steps if name not in done]
+        lines.append(f"{step.name}: would {', '.join(steps)}")
+    return lines

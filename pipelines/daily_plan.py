@@ -1,8 +1,8 @@
 """Which days of a series are learnt, which are due, and which have missed their turn."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import pairwise
 from typing import Literal
@@ -18,7 +18,8 @@ from recsys_mtl.tracking.series import FinishedRun
 SERIES_TAG, DAY_TAG, DATA_TAG = "daily.series", "daily.day", "daily.data"
 """Tags of a series' runs: its name, the day, and the digest of the day's data."""
 
-State = Literal["learnt now", "learnt before", "changed since", "too late", "due"]
+State = Literal["learnt now", "learnt before", "changed since", "too late", "due", "begun"]
+"""``begun`` is a day that is learnt, but whose pipeline has not come to its end."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class Step:
     state: State
     run: FinishedRun | None = None
     """The run that has learnt it."""
+    held_out: int = 0
+    """Rows that are not for learning."""
+    prepared: bool = True
+    """Whether its data are there; otherwise they are to be made."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,19 @@ class Plan:
 
     @property
     def due(self) -> list[Step]:
-        """Steps that are to be learnt."""
-        return [step for step in self.steps if step.state == "due"]
+        """Steps that are to be learnt, or whose pipeline goes on."""
+        return [step for step in self.steps if step.state in {"due", "begun"}]
 
 
-def make_plan(directory: Place, runs: Sequence[FinishedRun], *, until: date | None, needs_base: bool) -> Plan:
+def make_plan(
+    directory: Place,
+    runs: Sequence[FinishedRun],
+    *,
+    until: date | None,
+    needs_base: bool,
+    begun: Collection[str] = (),
+    coming: Sequence[date] = (),
+) -> Plan:
     """Compare prepared days with the runs of a series.
 
     Args:
@@ -59,6 +72,8 @@ def make_plan(directory: Place, runs: Sequence[FinishedRun], *, until: date | No
         runs: finished ones of the series.
         until: last day that is looked at.
         needs_base: whether a series without any run begins with ``base``.
+        begun: days whose pipeline has not come to its end.
+        coming: days whose rows are there, but not prepared; those that others follow already have missed their turn.
 
     Raises:
         ConfigError: no days, a broken one, days whose inputs differ, or nothing to begin with.
@@ -67,14 +82,22 @@ def make_plan(directory: Place, runs: Sequence[FinishedRun], *, until: date | No
     learnt = sorted(date.fromisoformat(day) for day in by_day if day != BASE)
     newest = learnt[-1] if learnt else None
     days = dated(directory, until)
-    if not days:
+    newest_day = max([*days, *learnt], default=None)
+    to_prepare = [day for day in coming if newest_day is None or day > newest_day]
+    if not days and not to_prepare:
         end = "" if until is None else f" up to {until}"
         raise ConfigError([f"--days: {directory} has no directory named by a day, such as 2022-04-22{end}"])
-    steps = [_step(day, path, by_day.get(day.isoformat()), newest) for day, path in days.items()]
+    steps = [read_step(day, path, by_day.get(day.isoformat()), newest) for day, path in days.items()]
     steps = [*_base(directory, by_day.get(BASE), begun=bool(runs), needed=needs_base), *steps]
-    _refuse_strangers([step.data for step in steps if step.state == "due"])
+    steps = [replace(step, state="begun") if _goes_on(step, begun) else step for step in steps]
+    steps += [Step(str(day), locate(directory) / str(day), 0, "", "due", prepared=False) for day in to_prepare]
+    _refuse_strangers([step.data for step in steps if step.state == "due" and step.prepared])
     last = by_day.get(BASE) if newest is None else by_day[newest.isoformat()]
     return Plan(tuple(steps), tuple(_notes(steps, newest)), last)
+
+
+def _goes_on(step: Step, begun: Collection[str]) -> bool:
+    return step.state == "learnt before" and step.name in begun
 
 
 def dated(directory: Place, until: date | None = None) -> dict[date, Location]:
@@ -90,7 +113,12 @@ def dated(directory: Place, until: date | None = None) -> dict[date, Location]:
     return found
 
 
-def _step(day: date, path: Location, run: FinishedRun | None, newest: date | None) -> Step:
+def read_step(day: date, path: Location, run: FinishedRun | None, newest: date | None) -> Step:
+    """Look at a prepared day.
+
+    Raises:
+        ConfigError: it is none, or another one.
+    """
     facts = day_facts(path)
     if facts.day != day:
         raise ConfigError([f"{path}: holds {facts.day}"])
@@ -99,7 +127,7 @@ def _step(day: date, path: Location, run: FinishedRun | None, newest: date | Non
         state = "learnt before" if run.tags.get(DATA_TAG) == facts.digest else "changed since"
     elif newest is not None and day < newest:
         state = "too late"
-    return Step(day.isoformat(), path, facts.rows, facts.digest, state, run)
+    return Step(day.isoformat(), path, facts.rows, facts.digest, state, run, facts.held_out)
 
 
 def _base(directory: Place, run: FinishedRun | None, *, begun: bool, needed: bool) -> Iterator[Step]:

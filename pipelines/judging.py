@@ -2,48 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from rich.console import Console
 
 from pipelines.compare import Metric, draw
 from pipelines.contenders import Contender, Scored, readers_of, score
+from pipelines.judging_rows import Rows
 from pipelines.latency import latency_findings
 from pipelines.policy import CalibrationLimit, HealthLimit, LatencyLimit, MetricLimit, Objective, Policy, Term
 from pipelines.rules import Decision, Estimate, Finding, decide, gains, stays_above, stays_within
 from pipelines.soundness import health_finding
 from recsys_mtl.config import ConfigError
-from recsys_mtl.data.shards import RowGroup, row_groups
 from recsys_mtl.metrics.paired import METRICS, MIN_USERS, Measured, interval
 from recsys_mtl.metrics.ranking import Floats
 from recsys_mtl.metrics.user_metrics import UserCalibration
-from recsys_mtl.storage import Place
 
 CALIBRATION = "calibration"
 TOO_FEW = f"no interval from fewer than {MIN_USERS} users with an event, or without"
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What is judged on: splits of data sets, the newest last. Its encoding has grown from all others'."""
-
-    parts: tuple[tuple[Place, str], ...]
-
-    @property
-    def newest(self) -> Place:
-        """The data set whose encoding all are read with."""
-        return self.parts[-1][0]
-
-    @cached_property
-    def groups(self) -> list[RowGroup]:
-        """All row groups."""
-        return [group for data, split in self.parts for group in row_groups(data, split)]
-
-    @property
-    def names(self) -> list[str]:
-        """Each split, for people."""
-        return [f"{data}/{split}" for data, split in self.parts]
 
 
 @dataclass(frozen=True)
@@ -66,6 +42,7 @@ def judge(champion: Contender, candidate: Contender, rows: Rows, policy: Policy,
     Raises:
         ConfigError: the rows are not prepared as those of a model, or the policy names what the models do not have.
     """
+    rows.require_growth()
     both = readers_of([champion, candidate], rows.newest)
     bench = Bench(score(both, rows.groups, console), policy, console)
     findings = [bench.objective(policy.objective), *bench.lost_tasks()]

@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from pipelines.contenders import Contender, data_of, load_all
-from pipelines.judging import Rows, judge
+from pipelines.judging import judge
+from pipelines.judging_rows import Rows
 from pipelines.notes import keep
 from pipelines.policy import Policy
 from pipelines.verdict import Verdict

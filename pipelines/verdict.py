@@ -1,6 +1,7 @@
 """A verdict on a version: the decision with all its numbers, as a table, as plain values and in a line."""
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from pipelines.display import number
 from pipelines.rules import Decision, Estimate, Finding
+from recsys_mtl.health.report import ILLEGAL
 from recsys_mtl.tracking.tables import plain
 
 WORDS = {"promote": "promoted", "keep": "not promoted", "reject": "rejected"}
@@ -55,6 +57,17 @@ class Verdict:
         """Return everything as plain values; null where a number is not defined."""
         findings = [_plain(finding) for finding in self.findings]
         return {**asdict(self), "findings": findings, "data": list(self.data), "line": self.line}
+
+    def charts(self) -> dict[str, float]:
+        """Return the numbers as a tracking store charts them; those that are not defined are left out."""
+        named = {
+            f"judge/{finding.rule}/{name}": value
+            for finding in self.findings
+            for name, value in {
+                "champion": finding.champion, "candidate": finding.candidate, **finding.estimate._asdict()
+            }.items()
+        }  # fmt: skip
+        return {re.sub(ILLEGAL, "_", name): value for name, value in named.items() if math.isfinite(value)}
 
     def show(self, console: Console) -> None:
         """Print the findings, if anything was measured, and the line."""

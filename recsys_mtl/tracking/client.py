@@ -1,6 +1,7 @@
 """MLflow's client, quiet, and a run as any process sees it."""
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,3 +70,10 @@ class RunHandle:
         from mlflow.entities import RunTag
 
         self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def log_metrics(self, values: Mapping[str, float]) -> None:
+        """Log values that have no step."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(self.run_id, metrics=[Metric(key, value, now, 0) for key, value in values.items()])

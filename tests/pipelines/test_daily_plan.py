@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pipelines.daily import Daily, as_dict, read_config, run
+from pipelines.daily import Daily, read_config, run
 from pipelines.daily_plan import DATA_TAG, DAY_TAG, Plan, make_plan
+from pipelines.daily_report import as_dict
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.day import day_facts
 from recsys_mtl.tracking.series import FinishedRun
@@ -168,7 +169,7 @@ def test_a_day_is_one_progressive_pass_and_the_base_is_as_configured(world: Path
     base, first, *_ = daily.plan().due
     run_of_base = daily.run_of(base, None)
     assert (run_of_base.run_name, run_of_base.trainer, run_of_base.init_from) == ("s-base", daily.config.trainer, None)
-    run_of_day = daily.run_of(first, "abc")
+    run_of_day = daily.run_of(first, "runs:/abc/bundle")
     assert type(run_of_day).model_validate(run_of_day.model_dump()) == run_of_day, "its fields go together"
     assert run_of_day.trainer.progressive
     assert run_of_day.init_from is not None
