@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -81,12 +81,12 @@ class Daily:
         """
         before = address(plan.newest) if plan.newest is not None else None
         trains = any(step.state == "due" for step in plan.due)
-        with cluster(self.config.cluster, verbose=verbose) if trains else nullcontext():
+        with self.session(verbose=verbose) if trains else nullcontext():
             for step in plan.due:
                 rows = f"{step.rows:,} rows" if step.prepared else "to be prepared"
                 console.rule(f"{step.name}: {rows}", align="left", style="dim")
                 if self.pipeline is None:
-                    before = f"runs:/{self._train(step, before, console, verbose=verbose)}/{BUNDLE}"
+                    before = f"runs:/{self.train(step, before, console, verbose=verbose)}/{BUNDLE}"
                 else:
                     assert publish is not None
                     world = World(self.config, self.days, self.series, self.pipeline, publish, console)
@@ -97,7 +97,7 @@ class Daily:
 
         def learn(ready: Step, parent: Run) -> str:
             before = beginning(self.config, self.runs(), world.pipeline.judge.go_on_from)
-            return self._train(ready, before, world.console, verbose=verbose, tags={PARENT: parent.run_id})
+            return self.train(ready, before, world.console, verbose=verbose, tags={PARENT: parent.run_id})
 
         try:
             params = world.pipeline.model_dump(mode="json", exclude={"notify"})  # its address may be a secret
@@ -110,7 +110,11 @@ class Daily:
                     world.say(problem)
             raise
 
-    def _train(
+    def session(self, *, verbose: bool) -> AbstractContextManager[None]:
+        """Hold what the training of all days needs."""
+        return cluster(self.config.cluster, verbose=verbose)
+
+    def train(
         self, step: Step, before: str | None, console: Console, *, verbose: bool, tags: dict[str, str] | None = None
     ) -> str:
         """Learn a day; return its run."""

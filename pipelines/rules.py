@@ -46,9 +46,11 @@ def decide(findings: Sequence[Finding]) -> Decision:
 def gains(gain: Estimate, margin: float) -> tuple[bool, bool]:
     """Tell whether a gain is enough, and whether it is shown to be a loss.
 
-    A gain whose interval reaches down to the margin may be noise. A loss within a negative margin is allowed.
+    A gain whose interval reaches down to the margin may be noise. A loss that is surely within a negative margin is
+    allowed, and no harm.
     """
-    return gain.low > margin, gain.high < min(margin, 0.0)
+    passes = gain.low > margin
+    return passes, not passes and gain.high < 0
 
 
 def stays_above(difference: Estimate, least: float, decided_by: DecidedBy) -> tuple[bool, bool]:

@@ -5,6 +5,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from pipelines.bundling import make_bundle
@@ -21,20 +23,31 @@ from tests import builders
 FIRST = date(2022, 4, 22)
 
 
-def write_days(directory: Path, days: int = 1, *, rows: int = 200) -> list[Path]:
-    """Write a base of few rows, so that each day brings new users and videos, and days that grow one by one."""
-    builders.prepared(directory / "base", rows=60)
+def write_days(
+    directory: Path, days: int = 1, *, rows: int = 200, base_rows: int = 60, hold_out: float = 0.0, wrong: int = 0
+) -> list[Path]:
+    """Write a base of few rows, so that each day brings new users and videos, and days that grow one by one.
+
+    Clicks of day number ``wrong``, counted from 1, are the opposite of what they should be.
+    """
+    builders.prepared(directory / "base", rows=base_rows)
     paths, before = [], directory / "base"
     for number in range(days):
-        day = FIRST.replace(day=FIRST.day + number)
-        paths.append(add_day(directory, day, before, seed=50 + number, rows=rows))
+        day, is_wrong = FIRST.replace(day=FIRST.day + number), number + 1 == wrong
+        paths.append(add_day(directory, day, before, seed=50 + number, rows=rows, hold_out=hold_out, wrong=is_wrong))
         before = paths[-1]
     return paths
 
 
-def add_day(directory: Path, day: date, before: Path, *, seed: int, rows: int = 200) -> Path:
-    raw = RawDay(builders.schema(), day, lambda: iter([builders.raw_table(rows, seed)]))
-    write_day(raw, directory / day.isoformat(), base=Encoder.load(before))
+def add_day(
+    directory: Path, day: date, before: Path, *, seed: int, rows: int = 200, hold_out: float = 0.0, wrong: bool = False
+) -> Path:
+    table = builders.raw_table(rows, seed)
+    if wrong:
+        opposite = pc.subtract(pa.scalar(1, pa.int8()), table["click"])
+        table = table.set_column(table.column_names.index("click"), "click", opposite)
+    raw = RawDay(builders.schema(), day, lambda: iter([table]))
+    write_day(raw, directory / day.isoformat(), base=Encoder.load(before), hold_out=hold_out)
     return directory / day.isoformat()
 
 

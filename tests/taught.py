@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from pipelines.grown import grown
 from pipelines.latency import one_thread
-from recsys_mtl.bundle import Manifest, write_bundle
+from recsys_mtl.bundle import Bundle, Manifest, write_bundle
 from recsys_mtl.calibration import Calibration, Platt
 from recsys_mtl.config import validate
 from recsys_mtl.data.batch import Batch, BatchLayout
@@ -21,20 +22,30 @@ from tests import builders
 
 
 def teach(
-    path: Path, data: Path, *, steps: int = 20, wrong: bool = False, tasks: tuple[str, ...] = (), shift: float = 0.0
+    path: Path,
+    data: Path,
+    *,
+    steps: int = 20,
+    rate: float = 0.02,
+    wrong: bool = False,
+    tasks: tuple[str, ...] = (),
+    shift: float = 0.0,
+    start: Path | None = None,
 ) -> Path:
-    """Fit a model's events to the training split, or to the opposite of its labels; write the bundle to ``path``.
+    """Fit a model's clicks to the training split, or to the opposite of its labels; write the bundle to ``path``.
 
-    ``shift`` is added to calibrated logits of clicks.
+    ``shift`` is added to calibrated logits of clicks. The bundle ``start`` is what it goes on from.
     """
     encoder = Encoder.load(data)
     chosen = TaskSelection(include=tasks or None).of(encoder.spec.tasks)
     config = validate(ModelConfig, builders.MODEL)
     torch.manual_seed(1)
     model = config.build(encoder.spec, chosen)
+    if start is not None:
+        model.load_state_dict(grown(Bundle.load(start), encoder).model.state_dict())
     layout = BatchLayout.of(encoder.spec, tuple(task.name for task in chosen))
     (batch,) = EvalReader(row_groups(data, "train"), layout, batch_size=10**6, worker=Worker())
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     with one_thread():  # for steps this small a second one costs more than it brings, and far more on a busy machine
         for _ in range(steps):
             optimizer.zero_grad()
