@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,17 @@ import yaml
 from rich.console import Console
 
 from pipelines.daily import Daily, read_config, run
+from pipelines.daily_config import Pipeline
+from recsys_mtl.config import load
 from recsys_mtl.registry import aliases, fetch
 from recsys_mtl.tracking.client import connect
+from recsys_mtl.tracking.series import PARENT
 from recsys_mtl.training.shelf import MARK
 from tests import builders, days
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
+ALL_AGAINST = {"promoted against", "not promoted against", "rejected against"}
 FIRST, SECOND, THIRD = (date(2022, 4, day) for day in (22, 23, 24))
 
 
@@ -34,8 +38,13 @@ def settings(home: Path) -> list[str]:
 
 def learn(home: Path, settings_file: Path) -> tuple[dict[str, Any], str]:
     console = Console(file=io.StringIO(), width=200)
-    daily = Daily(read_config([*settings(home), str(settings_file)], home / "days"), home / "days")
-    return run(daily, console), console.file.getvalue()  # type: ignore[attr-defined]
+    config = read_config([*settings(home), str(settings_file)], home / "days")
+    steps = load(Pipeline, ["judge.policy.replicates=50"])
+    return run(Daily(config, home / "days", pipeline=steps), console, publish=nothing), console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def nothing(data: str, to: str, *, as_of: datetime | None, update: bool) -> None:
+    raise AssertionError((data, to, as_of, update))
 
 
 def finished_of(home: Path) -> dict[str, Any]:
@@ -55,7 +64,7 @@ def states(facts: dict[str, Any]) -> list[str]:
 @pytest.mark.timeout(900)
 def test_days_are_learnt_once_and_in_order(tmp_path: Path) -> None:
     home, uri = tmp_path, f"sqlite:///{tmp_path}/mlflow.db"
-    days.write_days(home / "days", 2, rows=120)
+    days.write_days(home / "days", 2, rows=120, hold_out=0.3)
     builders.bundle(home / "bundle", home / "days" / "base")
     (home / "days" / str(SECOND)).rename(home / "later")
     begin = home / "run.yaml"
@@ -67,7 +76,7 @@ def test_days_are_learnt_once_and_in_order(tmp_path: Path) -> None:
     again, _ = learn(home, begin)
     assert again == facts | {"days": [facts["days"][0] | {"state": "learnt before"}]}
 
-    days.add_day(home / "days", THIRD, home / "later", seed=90, rows=120)
+    days.add_day(home / "days", THIRD, home / "later", seed=90, rows=120, hold_out=0.3)
     onwards, text = learn(home, begin)
     assert states(onwards) == ["learnt before", "learnt now"]
     assert "2022-04-24: there are no data of 2022-04-23" in text
@@ -80,7 +89,12 @@ def test_days_are_learnt_once_and_in_order(tmp_path: Path) -> None:
     assert first.data.params["init_from.model"] == f"{home}/bundle"
     assert third.data.params["init_from.model"] == f"runs:/{first.info.run_id}/bundle"
     assert third.data.params["init_from.optimizer"] == "keep"
-    assert aliases(uri, "days") == {"challenger": 2}
+    champion = 2 if late["days"][-1]["decision"] == "promote" else 1
+    assert aliases(uri, "days") == {"challenger": 2, "champion": champion}
+    assert first.data.tags["policy.verdict"] == "promoted: there is no champion yet"
+    assert third.data.tags["policy.verdict"].split(" version 1 on ")[0] in ALL_AGAINST
+    parent = finished_of(home)[f"daily-{THIRD}-pipeline"]
+    assert third.data.tags[PARENT] == parent.info.run_id
     day = late["days"][-1]
     assert day["run_id"] == third.info.run_id
     metrics = third.data.metrics
@@ -99,12 +113,21 @@ def first_checkpoint(home: Path, seconds: float = 240) -> None:
 @pytest.mark.faults
 @pytest.mark.timeout(1200)
 def test_a_day_whose_driver_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
-    days.write_days(tmp_path / "days", 1, rows=12_000)
+    days.write_days(tmp_path / "days", 1, rows=12_000, hold_out=0.2)
+    (tmp_path / "pipeline.yaml").write_text("publish: {to: 'parquet:" + str(tmp_path / "features") + "'}")
     command = [sys.executable, "-m", "pipelines.cli", "daily", "--days", str(tmp_path / "days"), *settings(tmp_path)]
-    command += ["trainer.checkpoint.every_steps=20"]
+    command += ["trainer.checkpoint.every_steps=20", "--pipeline", str(tmp_path / "pipeline.yaml")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
         first_checkpoint(tmp_path)
         os.kill(driver.pid, signal.SIGKILL)
     again = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     assert "(daily-2022-04-22) goes on" in again.stdout
-    assert finished_of(tmp_path)["daily-2022-04-22"].data.metrics["progressive/click/rows"] == 12_000
+    runs = finished_of(tmp_path)
+    assert runs["daily-2022-04-22"].data.metrics["progressive/click/rows"] == 12_000
+    names = {f"daily-{day}{step}" for day in ("base", "2022-04-22") for step in ("", "-pipeline", "-judge", "-publish")}
+    assert runs.keys() == names
+    assert runs["daily-2022-04-22"].data.tags["recsys_mtl.resumes"] == "1"
+    assert "champion" in aliases(f"sqlite:///{tmp_path}/mlflow.db", "days")
+    last = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    assert last.stdout.count("learnt before") == 2
+    assert finished_of(tmp_path).keys() == names
