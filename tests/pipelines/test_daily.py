@@ -114,7 +114,8 @@ def first_checkpoint(home: Path, seconds: float = 240) -> None:
 @pytest.mark.timeout(1200)
 def test_a_day_whose_driver_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     days.write_days(tmp_path / "days", 1, rows=12_000, hold_out=0.2)
-    (tmp_path / "pipeline.yaml").write_text("publish: {to: 'parquet:" + str(tmp_path / "features") + "'}")
+    steps = {"judge": {"policy": {"constraints": []}}, "publish": {"to": f"parquet:{tmp_path}/features"}}
+    (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(steps))
     command = [sys.executable, "-m", "pipelines.cli", "daily", "--days", str(tmp_path / "days"), *settings(tmp_path)]
     command += ["trainer.checkpoint.every_steps=20", "--pipeline", str(tmp_path / "pipeline.yaml")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
