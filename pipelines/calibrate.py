@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from recsys_mtl.calibration import Calibration, Choice, Counts, Method, choose
+from recsys_mtl.calibration import MIN_EVENTS, Calibration, Choice, Counts, Method, choose, levelled, mean_chance
 from recsys_mtl.metrics.bank import MetricBank
 
 
@@ -32,6 +32,31 @@ class Fitted:
             for task, choice in self.choices.items()
         }
 
+    def kept_where_few(self, earlier: Calibration, day: MetricBank) -> "Fitted":
+        """Keep the earlier model's calibrator of an event that a day has too few of to fit one."""
+        choices = dict(self.choices)
+        for task, choice in self.choices.items():
+            _, negatives_K, positives_K = day.cell_counts(task)
+            if min(positives_K.sum(), negatives_K.sum()) < MIN_EVENTS and task in earlier.tasks:
+                choices[task] = choice._replace(calibrator=earlier.tasks[task])
+        return Fitted(choices)
+
+    def means(self, held_out: MetricBank) -> dict[str, float]:
+        """Return what is promised on average of held-out rows, by event; the bank has uncalibrated logits."""
+        rows = {task: rows_of(held_out, task) for task in self.choices}
+        return {
+            task: mean_chance(choice.calibrator, *rows[task]) if len(rows[task][0]) else math.nan
+            for task, choice in self.choices.items()
+        }
+
+    def levelled(self, held_out: MetricBank, means: Mapping[str, float]) -> "Fitted":
+        """Shift every calibrator so that it promises the same on average, by a model that has changed since."""
+        choices = {
+            task: choice._replace(calibrator=levelled(choice.calibrator, *rows_of(held_out, task), means[task]))
+            for task, choice in self.choices.items()
+        }
+        return Fitted(choices)
+
 
 def calibrate(held_out: MetricBank, method: Method) -> Fitted:
     """Choose and fit a calibrator for every event; the bank counts halves of the users apart."""
@@ -41,6 +66,12 @@ def calibrate(held_out: MetricBank, method: Method) -> Fitted:
         first, second = held_out.half_counts(task)
         choices[task] = choose(whole, (_counts(first), _counts(second)), method)
     return Fitted(choices)
+
+
+def rows_of(bank: MetricBank, task: str) -> tuple[Tensor, Tensor]:
+    """Return logits of an event, and how many rows have each."""
+    logits_K, negatives_K, positives_K = bank.cell_counts(task)
+    return logits_K, negatives_K + positives_K
 
 
 def _counts(cells: tuple[Tensor, Tensor, Tensor]) -> Counts:

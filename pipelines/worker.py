@@ -1,7 +1,7 @@
 """What one training process does, from data set to bundle. It knows nothing of Ray: a process group is all it needs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from pipelines.run import TrainRun
 from pipelines.warm import opened
 from recsys_mtl.calibration import Calibration
 from recsys_mtl.data.batch import BatchLayout
+from recsys_mtl.data.day import day_facts
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.reader import EvalReader, TrainReader, Worker, shares
 from recsys_mtl.data.shards import RowGroup, row_groups
@@ -102,7 +103,9 @@ class WorkerProgram:
         checkpoints = self._checkpoints()
         if self.run.trainer.progressive:
             step, measured = self._progressive_step(listener)
+            means = self._promised(step, measured.fitted)
             outcome = Trainer(self.run.trainer, step, self.reader, None, listener, checkpoints).fit()
+            measured = replace(measured, fitted=self._levelled(step, measured.fitted, means))
         else:
             step = self.first_step(go_on=checkpoints is not None and checkpoints.latest() is not None)
             outcome, measured = self._fit(step, listener, checkpoints)
@@ -138,9 +141,27 @@ class WorkerProgram:
         with opened(self.run.init_from, self.run.tracking.uri) as start:
             start.fill(step, self.encoder)
         fitted = self._calibrate(step, "test")
+        if self._holds_out:
+            fitted = fitted.kept_where_few(start.calibration, self._evaluate(step, "test"))
         measured = self._measure(step, fitted, start.calibration, listener, at=0)
         listener.on_first_look(measured.test.compute())
         return step, measured
+
+    @property
+    def _holds_out(self) -> bool:
+        """Whether a day has rows that are not learnt, and calibrators are wanted."""
+        return self.run.calibration != "identity" and day_facts(self.data).held_out > 0
+
+    def _promised(self, step: TrainStep, fitted: Fitted) -> dict[str, float]:
+        """Say what is promised of a day's held-out rows before the others are learnt. A collective."""
+        return fitted.means(self._evaluate(step, "valid")) if self._holds_out else {}
+
+    def _levelled(self, step: TrainStep, fitted: Fitted, means: Mapping[str, float]) -> Fitted:
+        """Let calibrators promise as much as before of rows that have not been learnt. A collective.
+
+        Learning changes how far a model goes in general, too. Their mean needs no labels, of which a day has few.
+        """
+        return fitted.levelled(self._evaluate(step, "valid"), means) if self._holds_out else fitted
 
     def _measure(
         self,

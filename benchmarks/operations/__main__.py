@@ -38,7 +38,7 @@ def main(
     days: Annotated[Path, typer.Argument(help="Directory with base and three prepared days, with held-out rows.")],
     out: Annotated[Path, typer.Option(help="Folder of the report, the days and MLflow's database; made anew.")],
     model: Annotated[str, typer.Option(help="Model preset.")] = "mmoe",
-    policy: Annotated[Path, typer.Option(help="Policy.")] = CONFIGS / "policy" / "refresh.yaml",
+    policy: Annotated[Path, typer.Option(help="Policy.")] = Path(__file__).parent / "policy.yaml",
     override: Annotated[list[str] | None, typer.Option("--set", help="path.to.field=value for every run.")] = None,
 ) -> None:
     """Run the days, and write OUT/report.md."""

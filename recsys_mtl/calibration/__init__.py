@@ -12,9 +12,11 @@ from recsys_mtl.calibration.calibrators import (
 )
 from recsys_mtl.calibration.choice import Choice, Counts, Method, choose
 from recsys_mtl.calibration.isotonic import fit_isotonic
-from recsys_mtl.calibration.platt import fit_platt
+from recsys_mtl.calibration.level import levelled, mean_chance
+from recsys_mtl.calibration.platt import MIN_EVENTS, fit_platt
 
 __all__ = [
+    "MIN_EVENTS",
     "Calibration",
     "Calibrator",
     "Choice",
@@ -27,6 +29,8 @@ __all__ = [
     "corrected",
     "fit_isotonic",
     "fit_platt",
+    "levelled",
+    "mean_chance",
     "natural_unit",
     "predictions",
 ]

@@ -6,13 +6,18 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.calibrate import calibrate
+from pipelines.calibrate import calibrate, rows_of
+from pipelines.grown import grown
 from pipelines.run import TrainRun
 from pipelines.train import preflight
 from recsys_mtl.bundle import Bundle
+from recsys_mtl.calibration import mean_chance
 from recsys_mtl.config import ConfigError, validate
 from recsys_mtl.data.batch import Batch, BatchLayout, collate
+from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.labels import GROUP, encode_targets
+from recsys_mtl.data.reader import EvalReader, Worker
+from recsys_mtl.data.shards import row_groups
 from recsys_mtl.training.evaluate import evaluate
 from tests import builders, days
 from tests.distributed.processes import run_workers
@@ -86,6 +91,38 @@ def test_the_last_weights_are_kept_and_the_bundle_says_what_its_metrics_are(home
     users = weights["embeddings.pooled.embedding_bags.user.weight"]
     known = before.encoder.spec.rows["user"]
     assert not torch.equal(users[known:], users[:1].expand(len(users) - known, -1)), "new users were learnt"
+
+
+@pytest.mark.dist
+def test_calibrators_promise_as_much_of_held_out_rows_as_before_the_others_were_learnt(home: Path) -> None:
+    data = days.add_day(home, days.FIRST.replace(day=25), home / "base", seed=50, rows=ROWS, hold_out=0.3)
+    (home / "held").mkdir()
+    run = days.make_run(data, init_from=str(home / "bundle"), trainer=PROGRESSIVE)
+    run_workers(2, home, days.train_bundle, run, home / "held")
+    before, after = grown(Bundle.load(home / "bundle"), Encoder.load(data)), Bundle.load(home / "held" / "bundle")
+    tasks, device = before.manifest.tasks, torch.device("cpu")
+    layout = BatchLayout.of(before.encoder.spec, before.tasks)
+    banks = {
+        (name, split): evaluate(
+            model.model,
+            EvalReader(row_groups(data, split), layout, batch_size=999, worker=Worker()),
+            tasks,
+            device,
+            halves=True,
+        )
+        for name, model in (("before", before), ("after", after))
+        for split in ("valid", "test")
+    }
+    fitted = calibrate(banks["before", "test"], "platt")
+    promised = fitted.means(banks["before", "valid"])
+    now = {
+        task: mean_chance(after.calibration.tasks[task], *rows_of(banks["after", "valid"], task)) for task in promised
+    }
+    assert now == pytest.approx(promised, rel=1e-4)
+    stale = {
+        task: mean_chance(c.calibrator, *rows_of(banks["after", "valid"], task)) for task, c in fitted.choices.items()
+    }
+    assert stale["click"] != pytest.approx(promised["click"], rel=1e-2), "learning moved the level"
 
 
 IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {

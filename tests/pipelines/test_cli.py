@@ -14,7 +14,10 @@ from recsys_mtl.config import load
 from tests import builders
 
 CONFIGS = Path("pipelines/configs")
-COMMANDS = ("prepare", "train", "plan", "schema", "evaluate", "compare", "experts", "promote", "serve", "doctor")
+COMMANDS = (
+    "prepare", "train", "daily", "plan", "schema", "evaluate", "compare", "experts", "promote", "rollback", "versions",
+    "serve", "doctor",
+)  # fmt: skip
 
 
 def invoke(*arguments: str) -> Result:

@@ -15,7 +15,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+import yaml
 from rich.console import Console
 
 from pipelines import daily_verdict
@@ -25,10 +27,11 @@ from pipelines.daily_plan import DATA_TAG, DAY_TAG, SERIES_TAG, Step
 from pipelines.daily_start import FROM_TAG
 from pipelines.rollback import roll_back
 from recsys_mtl.config import ConfigError, validate
+from recsys_mtl.data.day import day_facts
 from recsys_mtl.registry import BUNDLE, aliases, fetch, register
 from recsys_mtl.tracking import Run, connect
 from recsys_mtl.tracking.series import PARENT
-from tests import days, taught
+from tests import builders, days, taught
 
 FIRST, SECOND, THIRD = (str(days.FIRST.replace(day=days.FIRST.day + number)) for number in range(3))
 POLICY = {
@@ -87,7 +90,7 @@ class World:
     def publish(self, data: str, to: str, *, as_of: datetime | None, update: bool) -> None:
         if self.fail_on in data and self.fail_on:
             raise ConfigError([f"{to}: is away"])
-        assert as_of is not None
+        assert as_of is not None or not update
         self.published.append((Path(data).name, update))
 
     def go(self, *, until: str | None = None, dry_run: bool = False, **pipeline: Any) -> tuple[dict[str, Any], str]:
@@ -275,3 +278,29 @@ def test_days_that_cannot_be_judged_are_refused_before_anything_starts(tmp_path:
     (tmp_path / "mlflow.db").write_bytes((prepared / "mlflow.db").read_bytes())
     with pytest.raises(ConfigError, match=f"{FIRST}: no rows are held out to judge by: prepare it with --hold-out"):
         World(tmp_path).go()
+
+
+def test_days_are_prepared_when_their_files_are_there(tmp_path: Path, prepared: Path) -> None:
+    world = World(tmp_path)
+    (tmp_path / "mlflow.db").write_bytes((prepared / "mlflow.db").read_bytes())
+    builders.prepared(tmp_path / "days" / "base", rows=600)
+    split = {"kind": "fraction", "valid": 0.1, "test": 0.1}
+    table = builders.schema().model_dump(mode="json") | {"split": split}
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump(table))
+    source = {"schema_file": str(tmp_path / "schema.yaml"), "source": str(tmp_path / "logs" / "{day}.parquet")}
+    (tmp_path / "logs").mkdir()
+    for number, day in enumerate((FIRST, SECOND)):
+        pq.write_table(builders.raw_table(600, 50 + number), tmp_path / "logs" / f"{day}.parquet")
+    options: dict[str, Any] = {"prepare": source | {"hold_out": 0.3}}
+    _, text = world.go(dry_run=True, **options)
+    assert f"{FIRST}: would prepare, train, judge, publish" in text
+    assert not (tmp_path / "days" / FIRST).exists()
+    facts, _ = world.go(until=FIRST, **options)
+    assert [(day["day"], day["state"], day["rows"]) for day in facts["days"]] == [
+        ("base", "learnt now", 600), (FIRST, "learnt now", 600),
+    ]  # fmt: skip
+    assert day_facts(tmp_path / "days" / FIRST).held_out > 0
+    assert set(world.runs()) >= {f"daily-{FIRST}-prepare", f"daily-{FIRST}-judge"}
+    facts, _ = world.go(**options)
+    assert [day["state"] for day in facts["days"]] == ["learnt before", "learnt before", "learnt now"]
+    assert FIRST in world.runs()[f"daily-{SECOND}-judge"].data.params["rows"]

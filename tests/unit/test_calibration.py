@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from recsys_mtl.calibration import Calibration, Identity, Platt, fit_platt, natural_unit, predictions
+from recsys_mtl.calibration import (
+    Calibration,
+    Calibrator,
+    Identity,
+    Isotonic,
+    Platt,
+    fit_platt,
+    levelled,
+    mean_chance,
+    natural_unit,
+    predictions,
+)
 from recsys_mtl.config import ConfigError, validate
 from recsys_mtl.tasks import BinaryTask, RegressionTask, Task
 
@@ -167,3 +178,33 @@ def test_order_is_kept() -> None:
 def test_a_falling_line_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"tasks\.click\.slope: .*greater than 0"):
         validate(Calibration, {"tasks": {"click": {"kind": "platt", "slope": -1.0, "intercept": 0.0}}})
+
+
+CALIBRATORS: tuple[Calibrator, ...] = (
+    Identity(),
+    Platt(slope=0.7, intercept=-1.0),
+    Isotonic(logits=(-2.0, 0.0, 1.0), values=(-3.0, -1.0, 0.5)),
+)
+
+
+@given(st.sampled_from(CALIBRATORS), st.floats(0.001, 0.999), st.integers(0, 99))
+def test_a_calibrator_is_shifted_to_any_level_and_keeps_the_order(
+    calibrator: Calibrator, mean: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    logits_K, rows_K = torch.tensor(rng.normal(size=40)), torch.tensor(rng.integers(0, 5, 40))
+    found = levelled(calibrator, logits_K, rows_K, mean)
+    if rows_K.sum():
+        assert mean_chance(found, logits_K, rows_K) == pytest.approx(mean, rel=1e-6)
+    again = levelled(found, logits_K, rows_K, mean)
+    assert mean_chance(again, logits_K, rows_K) == pytest.approx(mean, rel=1e-6)
+    event = (BinaryTask(name="event"),)
+    moved_K1 = Calibration(tasks={"event": found}).apply(logits_K.sort().values.unsqueeze(1), event)
+    assert (moved_K1.diff(dim=0) >= 0).all()
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.0, math.nan])
+def test_a_level_that_cannot_be_reached_changes_nothing(mean: float) -> None:
+    some = torch.tensor([0.0, 1.0]), torch.tensor([1, 1])
+    assert levelled(CALIBRATORS[1], *some, mean) == CALIBRATORS[1]
+    assert levelled(CALIBRATORS[1], some[0], torch.tensor([0, 0]), 0.5) == CALIBRATORS[1]
