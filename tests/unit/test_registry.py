@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from recsys_mtl import registry
 from recsys_mtl.config import ConfigError, load
 from recsys_mtl.registry import RegistryConfig
-from recsys_mtl.tracking import MetricLog, Run, TrackingConfig, connect, store
+from recsys_mtl.tracking import MetricLog, Run, TrackingConfig, connect, series, store
 from tests.mlflow_server import server
 
 FILES = {"model.yaml": "model: {}", "vocab/item.txt": "1 2 3"}
@@ -241,8 +241,22 @@ def test_everything_works_on_a_tracking_server(
         assert (contents(fetched.path), fetched.place.version) == (FILES, version)
         registry.set_alias(uri, "remote", alias="champion", version=version)
         assert registry.aliases(uri, "remote") == {"challenger": version, "champion": version}
+        registered(remote, tmp_path / "bundle", "remote")
+        registry.set_alias(uri, "remote", alias="champion", version=2)
+        (back,) = registry.way_back(registry.alias_moves(uri, "remote", alias="champion"), 2)
+        registry.set_alias(uri, "remote", alias="champion", version=back, is_rollback=True)
+        assert registry.way_back(registry.alias_moves(uri, "remote", alias="champion"), back) == []
+        registry.annotate(uri, "remote", 2, tags={"policy.decision": "rolled back"}, description="no")
+        assert [one.description for one in registry.versions(uri, "remote")] == ["AUC 0.7", "no"]
+        parent = {series.PARENT: run_id}
+        with Run.start(remote, "child", params={}, tags=parent) as child:
+            child.log_metrics({"judge/click auc/low": 0.5})
+            assert [tags[series.PARENT] for tags in series.unfinished_tags(remote, parent)] == [run_id]
+        (finished,) = series.finished_runs(remote, parent)
+        assert (finished.name, finished.metrics) == ("child", {"judge/click auc/low": 0.5})
+        assert series.unfinished_tags(remote, parent) == []
         with pytest.raises(
-            ConfigError, match="model 'remote' has no alias 'best'; aliases: challenger -> 1, champion -> 1"
+            ConfigError, match="model 'remote' has no alias 'best'; aliases: challenger -> 2, champion -> 1"
         ):
             registry.describe("models:/remote@best", uri)
     monkeypatch.setattr(store, "PATIENCE_SECONDS", 0.5)

@@ -16,7 +16,7 @@ from recsys_mtl.metrics.bank import MetricBank
 from recsys_mtl.metrics.paired import METRICS, Difference, UserBootstrap, difference, interval, judge, measure
 from recsys_mtl.metrics.pairs import xauc
 from recsys_mtl.metrics.ranking import Ints
-from recsys_mtl.metrics.user_metrics import Counts, Singles
+from recsys_mtl.metrics.user_metrics import Counts, Singles, UserCalibration
 from recsys_mtl.tasks import BinaryTask, RegressionTask, Task
 
 USERS = 60
@@ -96,6 +96,24 @@ def test_the_value_is_that_of_the_metrics_module(name: str) -> None:
         assert metric.support.users == expected["gauc_groups"]
     else:
         assert (metric.support.rows, metric.support.positives) == (expected["rows"], expected.get("positives"))
+
+
+def test_calibration_is_that_of_the_metrics_module_on_any_draw() -> None:
+    users_B, scores_B, labels_B = world("auc")
+    metric = UserCalibration(users_B, scores_B, labels_B)
+    bank = MetricBank([KINDS["binary"]])
+    bank.update(torch.from_numpy(scores_B)[:, None], torch.from_numpy(labels_B)[:, None], None)
+    (expected,) = bank.compute().values()
+    assert metric.value(USERS) == pytest.approx(expected["calibration"])
+    assert (metric.support.rows, metric.support.positives) == (expected["rows"], expected["positives"])
+    with_both = [len(np.unique(users_B[labels_B == label])) for label in (0, 1)]
+    assert metric.support.rarer == min(with_both)
+    (counts_RU,) = UserBootstrap(USERS, len(users_B), replicates=4)
+    copies_RB = counts_RU[:, users_B]
+    chances_B = 1 / (1 + np.exp(-scores_B.astype(np.float64)))
+    np.testing.assert_allclose(metric.replicate(counts_RU), copies_RB @ chances_B / (copies_RB @ labels_B))
+    nothing = UserCalibration(users_B, scores_B, np.zeros_like(labels_B))
+    assert math.isnan(nothing.value(USERS))
 
 
 @settings(deadline=None, max_examples=60)
