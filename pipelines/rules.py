@@ -62,19 +62,20 @@ def stays_above(difference: Estimate, least: float, decided_by: DecidedBy) -> tu
 
 
 def stays_within(
-    ratio: Estimate, within: tuple[float, float], champion: float, decided_by: DecidedBy
+    ratio: Estimate, within: tuple[float, float], farther: Estimate, decided_by: DecidedBy
 ) -> tuple[bool, bool]:
     """Tell whether a ratio is in its range, and whether it is shown not to be.
 
-    One that is nearer to 1 than the champion's passes: to refuse it would keep the worse of the two.
+    ``farther`` is how much farther from 1 it is than the champion's. What is nearer passes, for to refuse it would keep
+    the worse of the two; and what is not shown to be farther does no harm.
     """
-    if off(ratio.value) < off(champion):
+    if farther.value < 0:
         return True, False
     low, high = within
-    harm = ratio.high < low or ratio.low > high
-    outside = harm or not low <= ratio.value <= high
+    outside = not low <= ratio.value <= high
+    harm = (ratio.high < low or ratio.low > high) and farther.low > 0
     unsafe = outside or not (low <= ratio.low and ratio.high <= high)
-    return not {"harm": harm, "estimate": outside, "safety": unsafe}[decided_by], harm
+    return not {"harm": harm, "estimate": outside or harm, "safety": unsafe or harm}[decided_by], harm
 
 
 def off(ratio: float) -> float:
