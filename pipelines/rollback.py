@@ -30,8 +30,8 @@ def roll_back(model: str, console: Console, *, tracking_uri: str | None = None, 
     if dry_run:
         console.print(f"dry run: {CHAMPION} of {model} would go back from version {now} to {target}", highlight=False)
         return target
-    set_alias(uri, model, alias=CHAMPION, version=target, is_rollback=True)
     note(model, now, ROLLED_BACK, f"{ROLLED_BACK} to version {target}", uri)
+    set_alias(uri, model, alias=CHAMPION, version=target, is_rollback=True)
     console.print(f"{CHAMPION} of {model} is version {target} again (before: {now})", highlight=False)
     return target
 
