@@ -224,7 +224,14 @@ def test_a_day_that_was_stopped_goes_on_where_it_was_and_leaves_the_champion_alo
     assert aliases(world.uri, "ranker") == {"challenger": 4, "champion": 4}
 
 
-def test_a_promotion_that_could_not_be_noted_as_done_is_not_made_again(world: World) -> None:
+def test_a_dry_run_says_what_would_be_done_and_changes_nothing(world: World) -> None:
+    _, text = world.go(dry_run=True)
+    assert f"{FIRST}: would train, judge, publish" in text
+    assert world.runs() == {}
+    assert world.published == []
+
+
+def test_a_promotion_is_not_made_again_and_a_series_leaves_what_was_rolled_back(world: World) -> None:
     world.go(until=FIRST)
     line = world.runs()[f"daily-{FIRST}-judge"].data.tags["policy.verdict"]
     client = connect(world.uri)
@@ -236,16 +243,6 @@ def test_a_promotion_that_could_not_be_noted_as_done_is_not_made_again(world: Wo
     assert world.runs()[f"daily-{FIRST}-judge"].data.tags["policy.verdict"] == line
     assert aliases(world.uri, "ranker")["champion"] == 2
 
-
-def test_a_dry_run_says_what_would_be_done_and_changes_nothing(world: World) -> None:
-    _, text = world.go(dry_run=True)
-    assert f"{FIRST}: would train, judge, publish" in text
-    assert world.runs() == {}
-    assert world.published == []
-
-
-def test_after_a_rollback_the_series_leaves_what_was_rolled_back(world: World) -> None:
-    world.go(until=FIRST)
     roll_back("ranker", Console(file=io.StringIO()), tracking_uri=world.uri)
     assert world.champion == "base"
     world.go(until=SECOND)
@@ -291,7 +288,8 @@ def test_days_are_prepared_when_their_files_are_there(tmp_path: Path, prepared: 
     (tmp_path / "logs").mkdir()
     for number, day in enumerate((FIRST, SECOND)):
         pq.write_table(builders.raw_table(600, 50 + number), tmp_path / "logs" / f"{day}.parquet")
-    options: dict[str, Any] = {"prepare": source | {"hold_out": 0.3}}
+    anything = POLICY | {"objective": {"margin": -0.9}}
+    options: dict[str, Any] = {"prepare": source | {"hold_out": 0.3}, "judge": {"policy": anything}}
     _, text = world.go(dry_run=True, **options)
     assert f"{FIRST}: would prepare, train, judge, publish" in text
     assert not (tmp_path / "days" / FIRST).exists()
