@@ -11,7 +11,7 @@ from pipelines.contenders import Contender, Scored, readers_of, score
 from pipelines.judging_rows import Rows
 from pipelines.latency import latency_findings
 from pipelines.policy import CalibrationLimit, HealthLimit, LatencyLimit, MetricLimit, Objective, Policy, Term
-from pipelines.rules import Decision, Estimate, Finding, decide, gains, off, stays_above, stays_within
+from pipelines.rules import Decision, Estimate, Finding, decide, gains, stays_above, stays_within
 from pipelines.soundness import health_finding
 from recsys_mtl.config import ConfigError
 from recsys_mtl.metrics.paired import METRICS, MIN_USERS, Measured, interval
@@ -128,17 +128,11 @@ class Bench:
             champion, candidate = (self.measured[number, task, CALIBRATION] for number in range(2))
             known = self._supported(task, CALIBRATION)
             ends = interval(candidate.replicates_R, self.confidence) if known else ()
-            estimate, farther = Estimate(candidate.value, *ends), self._farther(champion, candidate, known=known)
-            passes, harm = stays_within(estimate, limit.within, farther, limit.decided_by)
+            estimate = Estimate(candidate.value, *ends)
+            passes, harm = stays_within(estimate, limit.within, champion.value, limit.decided_by)
             values, note = (champion.value, candidate.value), "" if known else TOO_FEW
             bounds = f"{limit.within[0]:g} to {limit.within[1]:g}"
             yield Finding(f"{task} calibration", bounds, *values, estimate, passes, harm, note)
-
-    def _farther(self, champion: Measured, candidate: Measured, *, known: bool) -> Estimate:
-        """Compare how far two ratios are from 1."""
-        distances = [np.abs(np.log(one.replicates_R)) for one in (champion, candidate)]
-        ends = interval(distances[1] - distances[0], self.confidence) if known else ()
-        return Estimate(off(candidate.value) - off(champion.value), *ends)
 
     def _supported(self, task: str, name: str) -> bool:
         return self.measured[1, task, name].metric.support.rarer >= MIN_USERS

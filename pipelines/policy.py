@@ -44,7 +44,7 @@ class MetricLimit(Config):
 
 
 class CalibrationLimit(Config):
-    """Predicted over observed positives of an event. Nearer to 1 than the champion's is always within."""
+    """Predicted over observed positives of an event. The range reaches at least to the champion's own."""
 
     kind: Literal["calibration"] = "calibration"
     task: Annotated[str, Field(min_length=1)] | None = None

@@ -62,22 +62,17 @@ def stays_above(difference: Estimate, least: float, decided_by: DecidedBy) -> tu
 
 
 def stays_within(
-    ratio: Estimate, within: tuple[float, float], farther: Estimate, decided_by: DecidedBy
+    ratio: Estimate, within: tuple[float, float], champion: float, decided_by: DecidedBy
 ) -> tuple[bool, bool]:
     """Tell whether a ratio is in its range, and whether it is shown not to be.
 
-    ``farther`` is how much farther from 1 it is than the champion's. What is nearer passes, for to refuse it would keep
-    the worse of the two; and what is not shown to be farther does no harm.
+    The range reaches at least as far as the champion's own ratio: to refuse what is no farther off would keep the
+    worse of the two.
     """
-    if farther.value < 0:
-        return True, False
     low, high = within
-    outside = not low <= ratio.value <= high
-    harm = (ratio.high < low or ratio.low > high) and farther.low > 0
+    if champion > 0:
+        low, high = min(low, champion), max(high, champion)
+    harm = ratio.high < low or ratio.low > high
+    outside = harm or not low <= ratio.value <= high
     unsafe = outside or not (low <= ratio.low and ratio.high <= high)
-    return not {"harm": harm, "estimate": outside or harm, "safety": unsafe or harm}[decided_by], harm
-
-
-def off(ratio: float) -> float:
-    """Say how far a ratio is from 1: as far for twice as much as for half."""
-    return abs(math.log(ratio)) if ratio > 0 else math.inf
+    return not {"harm": harm, "estimate": outside, "safety": unsafe}[decided_by], harm
