@@ -12,6 +12,7 @@ from rich.progress import track
 
 from pipelines.comparison import Comparison
 from pipelines.contenders import Contender, Scored, data_of, load_all, readers_of, score
+from pipelines.unseen import require_unseen
 from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.data.shards import row_groups
 from recsys_mtl.metrics.paired import Difference, Measured, UserBootstrap, difference, measure
@@ -73,6 +74,7 @@ def run(
     uri = tracking_uri or TrackingConfig().uri
     contenders = load_all(models, uri)
     data = data_of(contenders[0], data)
+    require_unseen(contenders, data, config.split)
     contenders = readers_of(contenders, data)
     _require_common_tasks(contenders)
     scored = score(contenders, row_groups(data, config.split), console)

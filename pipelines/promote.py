@@ -10,6 +10,7 @@ from pipelines.judging import judge
 from pipelines.judging_rows import Rows
 from pipelines.notes import keep
 from pipelines.policy import Policy
+from pipelines.unseen import require_unseen
 from pipelines.verdict import Verdict
 from recsys_mtl.registry import aliases, describe, set_alias
 from recsys_mtl.storage import Place
@@ -47,8 +48,9 @@ def run(
     if (verdict := beforehand(model, version, champion, force=force)) is None:
         assert champion is not None
         contenders = opponents(model, champion, version, uri)
-        rows = Rows(((data_of(contenders[1], data), split),))
-        verdict = judged(model, contenders, rows, policy or Policy(), console)
+        place = data_of(contenders[1], data)
+        require_unseen(contenders, place, split)
+        verdict = judged(model, contenders, Rows(((place, split),)), policy or Policy(), console)
     verdict.show(console)
     if json_file is not None:
         json_file.write_text(json.dumps(verdict.report(), indent=2), encoding="utf-8")

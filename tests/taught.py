@@ -51,7 +51,8 @@ def teach(
             optimizer.zero_grad()
             loss_of(model(batch), batch, wrong=wrong).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    run = {"data": {"path": str(data)}, "health": {"enabled": True}}
+    progressive = {"progressive": start is not None}
+    run = {"data": {"path": str(data)}, "health": {"enabled": True}, "trainer": progressive}
     manifest = Manifest(model=config, tasks=chosen, fingerprint=encoder.spec.fingerprint, run=run)
     calibration = Calibration(tasks={"click": Platt(slope=1.0, intercept=shift)})
     write_bundle(path, model.state_dict(), manifest, data=data, calibration=calibration, metrics={}, card="# Taught\n")

@@ -16,6 +16,7 @@ from pipelines.policy import Policy
 from pipelines.promote import run
 from pipelines.verdict import Verdict
 from recsys_mtl.config import ConfigError, validate
+from recsys_mtl.data.day import day_facts
 from recsys_mtl.registry import aliases, annotate, describe_version, set_alias
 from recsys_mtl.tracking import connect
 from tests import builders, days, taught
@@ -201,16 +202,22 @@ def test_a_policy_about_what_the_models_do_not_have_is_refused(
 
 
 def test_versions_of_different_days_are_judged_on_the_later_day(world: World, tmp_path: Path) -> None:
-    days.write_days(tmp_path / "days", 2, rows=1200)
-    for name, data in (("old", "base"), ("new", str(days.FIRST))):
-        bundle = taught.teach(tmp_path / name, tmp_path / "days" / data)
-        taught.registered(world.uri, tmp_path / name, bundle, name="daily")
+    days.write_days(tmp_path / "days", 2, rows=1200, hold_out=0.3)
+    first, start = tmp_path / "days" / str(days.FIRST), None
+    for name, data, steps in (("old", tmp_path / "days" / "base", 0), ("new", first, 20)):
+        start = taught.teach(tmp_path / name, data, start=start, steps=steps)
+        taught.registered(world.uri, tmp_path / name, start, name="daily")
     set_alias(world.uri, "daily", alias="champion", version=1)
     policy, later = validate(Policy, CLICKS), tmp_path / "days" / "2022-04-23"
     verdict = run("daily", 2, quiet_console(), policy=policy, data=later, tracking_uri=world.uri)
     assert (verdict.decision, verdict.rows) == ("promote", 1200)
     with pytest.raises(ConfigError, match=r"--data: .*base has fingerprint \w+, models:/daily/2 \w+, which the data "):
         run("daily", 1, quiet_console(), policy=policy, data=tmp_path / "days" / "base", tracking_uri=world.uri)
+    set_alias(world.uri, "daily", alias="champion", version=1)
+    with pytest.raises(ConfigError, match=r"models:/daily/2 has learnt the test rows of .*22: take --split valid, or"):
+        run("daily", 2, quiet_console(), policy=policy, tracking_uri=world.uri)
+    held_out = run("daily", 2, quiet_console(), policy=policy, split="valid", dry_run=True, tracking_uri=world.uri)
+    assert held_out.rows == day_facts(first).held_out
 
 
 def invoke(*arguments: str) -> Result:
