@@ -83,6 +83,8 @@ class BatchNorm(nn.Module):
             mean_J, var_J, rows = self._over_workers(mean_J, var_J, rows)
         self.running_mean_J.lerp_(mean_J, self.momentum)
         self.running_var_J.lerp_(var_J * rows / (rows - 1).clamp(min=1), self.momentum)
+        # Divided by a variance that overflows, everything would be finite again, and nobody would notice.
+        mean_J = mean_J + 0 * var_J
         return _Normalised.apply(x_BJ, self.weight_J, self.bias_J, mean_J, var_J, rows, self.eps)  # type: ignore[no-any-return, no-untyped-call]
 
     def _moments(self, x_BJ: Tensor) -> tuple[Tensor, Tensor]:
