@@ -5,7 +5,7 @@
 
 {{/* Where presets are in the training image */}}
 {{- define "recsys-mtl.presets" -}}
-{{- range .Values.training.presets }} '/app/pipelines/configs/{{ . }}'{{ end }}
+{{- range .Values.training.presets }} '/app/configs/{{ . }}'{{ end }}
 {{- end }}
 
 {{/* The run's own fields, and what the chart knows of it; one file, which goes behind the presets */}}
