@@ -42,9 +42,7 @@ def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     with tempfile.TemporaryDirectory() as home:
         places = {f"HELM_{kind}_HOME": home for kind in ("CACHE", "CONFIG", "DATA")}
         command = [program(), *map(str, arguments)]
-        return subprocess.run(
-            command, env=os.environ | places, capture_output=True, text=True, timeout=60, check=False
-        )
+        return subprocess.run(command, env=os.environ | places, capture_output=True, text=True, timeout=60, check=False)
 
 
 def template(*files: Path, sets: tuple[str, ...] = (), version: str = NEWEST) -> subprocess.CompletedProcess[str]:
