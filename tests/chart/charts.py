@@ -92,7 +92,7 @@ def name_of(manifest: Manifest) -> str:
 
 def pods(manifests: tuple[Manifest, ...]) -> dict[str, Manifest]:
     """Return every pod's template, by where it is."""
-    return {f"{name_of(m)}{path}": pod for m in manifests for path, pod in templates(m["spec"] if "spec" in m else {})}
+    return {f"{name_of(m)}{path}": pod for m in manifests for path, pod in templates(m.get("spec", {}))}
 
 
 def templates(node: Any, path: str = "") -> Iterator[tuple[str, Manifest]]:

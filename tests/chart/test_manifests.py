@@ -76,7 +76,7 @@ def test_an_older_kubernetes_is_refused() -> None:
 
 
 def test_the_chart_and_its_images_have_the_project_s_version() -> None:
-    version = re.search(r'^version = "(.*)"$', (charts.ROOT / "pyproject.toml").read_text(), re.M)
+    version = re.search(r'^version = "(.*)"$', (charts.ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     chart = charts.helm("show", "chart", charts.CHART).stdout
     assert version is not None
     assert f"appVersion: {version[1]}" in chart
