@@ -24,7 +24,10 @@ ENDS = {"Complete": 0, "Failed": 1, "ValidationFailed": 1}
 """Exit code by ``jobDeploymentStatus``; what Ray says of the job counts as well."""
 LOOK_EVERY_S = 10.0
 
+app = typer.Typer(pretty_exceptions_enable=False)
 
+
+@app.command()
 @user_errors
 def main(
     manifest: Annotated[Path, typer.Argument(help="A RayJob without a name.")],
@@ -95,4 +98,4 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()
