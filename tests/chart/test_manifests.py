@@ -2,11 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.chart import charts
-from tests.chart.charts import NEWEST, OLDEST, VALUES, Manifest
+from tests.chart.charts import NEWEST, OLDEST, VALUES
 from tests.chart.manifests import nulls, problems
 
 KINDS = {
@@ -53,7 +54,7 @@ def test_the_server_would_refuse_what_is_wrong() -> None:
         assert problems(broken, NEWEST), f"{kind} {path}"
 
 
-def changed(node: Manifest, path: tuple[str | int, ...], value: object) -> Manifest:
+def changed(node: Any, path: tuple[str | int, ...], value: object) -> Any:
     """Copy a tree with another value, or with none, at a place."""
     key, *rest = path
     if isinstance(node, list):

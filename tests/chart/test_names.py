@@ -18,8 +18,9 @@ LONGEST = {"RayJob": 47, "RayCluster": 53, "CronJob": 52, "Service": 63, "Deploy
 
 def selector_of(manifest: Manifest) -> dict[str, str]:
     """Return what a Service, a Deployment or a budget selects pods by."""
-    selector: dict[str, Any] = manifest["spec"]["selector"]
-    return selector.get("matchLabels", selector)
+    selector = manifest["spec"]["selector"]
+    labels: dict[str, str] = selector.get("matchLabels", selector)
+    return labels
 
 
 @pytest.mark.parametrize("case", VALUES)

@@ -55,13 +55,16 @@ def cluster(folder: Path, *statuses: dict[str, Any] | None) -> Iterator[Cluster]
     key = certificate(folder)
     (folder / "token").write_text("first")
     (folder / "namespace").write_text("recsys")
-    handler = type("OfThisCluster", (Handler,), {})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+
+    class OfThisCluster(Handler):
+        """Answers for one cluster, beside which there may be others."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), OfThisCluster)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "ca.crt", key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     running = Cluster(f"https://127.0.0.1:{server.server_address[1]}", folder, list(statuses))
-    handler.cluster = running
+    OfThisCluster.cluster = running
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
