@@ -5,12 +5,14 @@
 ARG BASE=python:3.11.14-slim-bookworm
 
 FROM ${BASE} AS build
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# pip's own settings, with --build-arg. The CPU build of torch is in an index of its own, which pytorch.org names: without it
+# as PIP_EXTRA_INDEX_URL, pip takes the build with CUDA, which runs as well and is several times as large.
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/venv/bin:$PATH
 WORKDIR /build
 RUN python -m venv /opt/venv
 COPY requirements requirements
-RUN pip install --index-url "$TORCH_INDEX" "$(grep '^torch==' requirements/serving.txt)"
 RUN pip install -r requirements/serving.txt && pip install --no-deps -r requirements/nodeps-cpu.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY recsys_mtl recsys_mtl

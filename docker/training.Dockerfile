@@ -1,19 +1,19 @@
 # Training: Ray's nodes, the MLflow server, and what starts the daily run. From the root of the repository:
 #   docker build -f docker/training.Dockerfile -t REGISTRY/recsys-mtl-training:VERSION .
-#   docker build -f docker/training.Dockerfile -t REGISTRY/recsys-mtl-training:VERSION-gpu \
-#     --build-arg DEVICE=gpu --build-arg TORCH_INDEX=https://pypi.org/simple .
+#   docker build -f docker/training.Dockerfile -t REGISTRY/recsys-mtl-training:VERSION-gpu --build-arg DEVICE=gpu .
 # For the same bytes each time, give the base by its digest: --build-arg BASE=python@sha256:...
 ARG BASE=python:3.11.14-slim-bookworm
 
 FROM ${BASE} AS build
 ARG DEVICE=cpu
-# The CPU build of torch has an index of its own; on PyPI there is the one with CUDA.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# pip's own settings, with --build-arg. The CPU build of torch is in an index of its own, which pytorch.org names: without it
+# as PIP_EXTRA_INDEX_URL, pip takes the build with CUDA, which runs as well and is several times as large.
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/venv/bin:$PATH
 WORKDIR /build
 RUN python -m venv /opt/venv
 COPY requirements requirements
-RUN pip install --index-url "$TORCH_INDEX" "$(grep '^torch==' requirements/cpu.txt)"
 RUN pip install -r "requirements/$DEVICE.txt" -r requirements/mlflow-server.txt \
     && pip install --no-deps -r "requirements/nodeps-$DEVICE.txt"
 COPY pyproject.toml README.md LICENSE ./
