@@ -38,6 +38,7 @@ test: setup $(HELM) ## Run the test suite
 test-faults: setup ## Break real training runs in every way that the tests know (minutes)
 	@$(BIN)/python -m pytest -m "faults or not faults" tests/pipelines/test_faults.py tests/pipelines/test_nodes.py \
 		tests/pipelines/test_submit.py tests/pipelines/test_object_store.py tests/pipelines/test_server_away.py \
+		tests/pipelines/test_tune.py \
 		tests/distributed/test_checkpoint.py tests/distributed/test_save_faults.py \
 		tests/serving/test_registry_server.py tests/benchmarks/test_soak_whole.py
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipelines import job_commands, model_commands, prepare_commands
+from pipelines import job_commands, model_commands, prepare_commands, tune_commands
 from pipelines.terminal import Sources, console, errors, user_errors
 from recsys_mtl.config import load, validate
 
@@ -126,6 +126,7 @@ def schema_command() -> None:
     sys.stdout.write(json.dumps(TrainRun.model_json_schema(), indent=2) + "\n")
 
 
+app.command("tune", no_args_is_help=True)(tune_commands.tune_command)
 app.command("evaluate")(model_commands.evaluate_command)
 app.command("compare")(model_commands.compare_command)
 app.command("experts")(model_commands.experts_command)

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,8 +50,15 @@ class Finished:
     outcome: Mapping[str, Any]
 
 
-def train(run: TrainRun, console: Console, *, verbose: bool = False, tags: Mapping[str, str] | None = None) -> Finished:
-    """Do a run from start to registered model; ``tags`` are added to its own.
+def train(
+    run: TrainRun,
+    console: Console,
+    *,
+    verbose: bool = False,
+    tags: Mapping[str, str] | None = None,
+    watch: Callable[[Event], None] | None = None,
+) -> Finished:
+    """Do a run from start to registered model; ``tags`` are added to its own, ``watch`` hears of every event.
 
     Raises:
         ConfigError: something that the user can mend; nothing has been started.
@@ -66,7 +73,7 @@ def train(run: TrainRun, console: Console, *, verbose: bool = False, tags: Mappi
     tags = {"data_fingerprint": spec, "model": model_kind(run), **submission_tags(), **(tags or {})}
     with started_or_resumed(run, tags) as (tracked, verb):
         console.print(f"run {tracked.run_id} ({run.run_name}) {verb}, starting {workers} Ray workers", highlight=False)
-        final = run_workers(run, tracked, console, verbose=verbose)
+        final = run_workers(run, tracked, console, verbose=verbose, watch=watch)
         description = headline(final.metrics, held_out(run))
         version = hand_over(run, tracked.run_id, final, description=description, tags=tags, console=console)
     report(console, final, tracked.run_id, run, version)
@@ -101,7 +108,9 @@ def started_or_resumed(run: TrainRun, tags: Mapping[str, str]) -> Iterator[tuple
             yield tracked, "begins"
 
 
-def run_workers(run: TrainRun, tracked: Run, console: Console, *, verbose: bool) -> Event:
+def run_workers(
+    run: TrainRun, tracked: Run, console: Console, *, verbose: bool, watch: Callable[[Event], None] | None = None
+) -> Event:
     """Run the workers to their end, showing what they do; return their final report.
 
     Raises:
@@ -110,7 +119,7 @@ def run_workers(run: TrainRun, tracked: Run, console: Console, *, verbose: bool)
     """
     with cluster(run.cluster, verbose=verbose), TrainingDisplay(console) as display:
         require_room(run.cluster, lambda text: display.show(Event("stage", text=text)))
-        monitor = Monitor(display.show)
+        monitor = Monitor(display.show if watch is None else both(display.show, watch))
         try:
             with monitor:
                 launch(run, tracked.run_id, monitor.box, verbose=verbose)
@@ -127,6 +136,16 @@ def run_workers(run: TrainRun, tracked: Run, console: Console, *, verbose: bool)
     if monitor.final is None:
         raise RunFailedError(f"run {tracked.run_id}: the workers ended without a final report")
     return monitor.final
+
+
+def both(first: Callable[[Event], None], second: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Tell two of an event."""
+
+    def tell(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return tell
 
 
 def keep_error(tracked: Run, text: str) -> None:
@@ -241,7 +260,8 @@ def report(console: Console, final: Event, run_id: str, run: TrainRun, version: 
         console.print(f"expert health: {alarm}", highlight=False)
     if failed := final.extra["failed_saves"]:
         console.print(f"checkpoints that could not be written: {failed} (see the log for reasons)", highlight=False)
-    console.print(f"registered {run.registry.name} version {version} as {run.registry.alias}", highlight=False)
+    if version:
+        console.print(f"registered {run.registry.name} version {version} as {run.registry.alias}", highlight=False)
     console.print(f"compare runs: {run.tracking.ui}", highlight=False, soft_wrap=True)
     console.print(f"run_id={run_id}", highlight=False)
 
