@@ -114,8 +114,9 @@ def _places_with_events(length_J: Tensor, room: int, num_sequences: int) -> Choi
     room_J = room_G[grid_J[order_J]]
     start_J = torch.empty_like(order_J).index_copy(0, order_J, room_J.cumsum(0) - room_J)
     histories = torch.bincount(grid_J, minlength=len(rooms)).tolist()
-    # Histories without events have no place, hence no grid.
-    grids = tuple(zip(histories[1:], rooms[1:], strict=True))
+    # Histories without events have no place, hence no grid; where there are no others, an empty one remains.
+    filled = tuple((P, L) for P, L in zip(histories[1:], rooms[1:], strict=True) if P)
+    grids = filled or ((0, room),)
     per_sequence = length_J.view(num_sequences, length_J.shape[0] // num_sequences).sum(1).tolist()
     events_N = present.flatten().nonzero().squeeze(1)
     return events_N, start_J, order_J[histories[0] :], grids, tuple(per_sequence)

@@ -114,21 +114,19 @@ class ActivationUnit(nn.Module):
         packing = Packing.of([length_B], self.max_length)
         (e_nD,) = packing.events([e_ND], [length_B])
         grids = zip(packing.rows(q_BQ), packing.padded(e_nD), packing.rows(packing.length_J), strict=True)
-        return packing.unrowed([self._pool(*grid) for grid in grids])
+        product_DH = (self.from_product.weight @ self.spread_QD).T
+        return packing.unrowed([self._pool(product_DH, *grid) for grid in grids])
 
-    def _pool(self, q_BQ: Tensor, e_BLD: Tensor, length_B: Tensor) -> Tensor:
+    def _pool(self, product_DH: Tensor, q_BQ: Tensor, e_BLD: Tensor, length_B: Tensor) -> Tensor:
         """Return the weighted sum of events (B, D) of rows that have room for L events each."""
-        hidden_BLH = torch.baddbmm(self.from_query(q_BQ).unsqueeze(1), e_BLD, self._event_weights(q_BQ))
+        # Each row's weights of its events in the first layer.
+        weight_BDH = (q_BQ @ self.spread_QD).unsqueeze(2) * product_DH + self.from_event.weight.T
+        hidden_BLH = torch.baddbmm(self.from_query(q_BQ).unsqueeze(1), e_BLD, weight_BDH)
         score_BL: Tensor = self.score(self.rest(self.activation(hidden_BLH))).squeeze(2)
         padding_BL = torch.arange(e_BLD.shape[1], device=e_BLD.device) >= length_B.unsqueeze(1)
         if self.normalise:  # a row without events has a softmax too, hence the second mask
             score_BL = score_BL.masked_fill(padding_BL, torch.finfo(score_BL.dtype).min).softmax(1)
         return (score_BL.masked_fill(padding_BL, 0.0).unsqueeze(1) @ e_BLD).squeeze(1)
-
-    def _event_weights(self, q_BQ: Tensor) -> Tensor:
-        """Return each row's weights (B, D, H) of its events in the first layer."""
-        product_DH = (self.from_product.weight @ self.spread_QD).T
-        return (q_BQ @ self.spread_QD).unsqueeze(2) * product_DH + self.from_event.weight.T
 
 
 SequenceConfig = Annotated[MeanConfig | AttentionConfig, Field(discriminator="kind")]
