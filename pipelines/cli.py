@@ -34,8 +34,9 @@ def train_command(sources: Sources, verbose: Verbose = False) -> None:
     from pipelines.quiet import quiet
 
     quiet(verbose)
+    from pipelines.launch import RunFailedError
     from pipelines.run import TrainRun
-    from pipelines.train import RunFailedError, train
+    from pipelines.train import train
     from recsys_mtl.tracking import UndeliveredError
 
     try:
@@ -84,7 +85,7 @@ def daily_command(
 
     quiet(verbose)
     from pipelines.daily import Daily, read_config, run
-    from pipelines.train import RunFailedError
+    from pipelines.launch import RunFailedError
 
     daily = Daily(read_config(sources, days), days, series=series, optimizer=optimizer)
     last = None if until is None else until.date()

@@ -8,9 +8,13 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from pipelines.run import TrainRun
 from recsys_mtl.config import Config, ConfigError, merge, validate
+from recsys_mtl.training.select import Criterion
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+
+
+KINDS = ("choice", "uniform", "log_uniform", "integer")
 
 
 class Dimension(Config):
@@ -27,16 +31,20 @@ class Dimension(Config):
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> Self:
-        kinds = ("choice", "uniform", "log_uniform", "integer")
-        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        given = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
-            raise ConfigError([f"expected exactly one of {', '.join(kinds)}, got {', '.join(given) or 'none'}"])
-        bounds = getattr(self, given[0])
-        if given[0] != "choice" and bounds[0] >= bounds[1]:
-            raise ConfigError([f"{given[0]}: {bounds[0]} is not below {bounds[1]}"])
+            raise ConfigError([f"expected exactly one of {', '.join(KINDS)}, got {', '.join(given) or 'none'}"])
+        if self.choice is None and self.ends[0] >= self.ends[1]:
+            raise ConfigError([f"{given[0]}: {self.ends[0]} is not below {self.ends[1]}"])
         if self.log_uniform is not None and self.log_uniform[0] <= 0:
             raise ConfigError([f"log_uniform: {self.log_uniform[0]} has no logarithm"])
         return self
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """Return the lowest and the highest value; all of a choice."""
+        found: tuple[Any, ...] = next(value for kind in KINDS if (value := getattr(self, kind)) is not None)
+        return found
 
     def distribution(self) -> "BaseDistribution":
         """Say it in Optuna's words; choices as JSON, since it takes none but plain values."""
@@ -46,7 +54,7 @@ class Dimension(Config):
             return CategoricalDistribution([json.dumps(value) for value in self.choice])
         if self.integer is not None:
             return IntDistribution(*self.integer)
-        low, high = self.uniform or self.log_uniform or (0.0, 0.0)
+        low, high = self.ends
         return FloatDistribution(low, high, log=self.log_uniform is not None)
 
     def encoded(self, value: Any) -> Any:
@@ -54,27 +62,12 @@ class Dimension(Config):
         if self.choice is not None:
             texts = [json.dumps(choice) for choice in self.choice]
             return json.dumps(value) if json.dumps(value) in texts else None
-        low, high = self.uniform or self.log_uniform or self.integer or (0.0, 0.0)
+        low, high = self.ends
         return value if isinstance(value, int | float) and low <= value <= high else None
 
     def decoded(self, value: Any) -> Any:
         """Undo `encoded`."""
         return json.loads(value) if self.choice is not None else value
-
-
-class Objective(Config):
-    """A number of the validation split: the mean of a metric over tasks, or one task's."""
-
-    metric: str = "auc"
-    """``METRIC``, or ``TASK/METRIC``."""
-    tasks: tuple[str, ...] | None = None
-    """Tasks whose mean is taken; all that have the metric where it is not given."""
-    mode: Literal["max", "min"] = "max"
-
-    @property
-    def name(self) -> str:
-        """How tables and charts call it."""
-        return self.metric if self.tasks is None else f"{self.metric} of {', '.join(self.tasks)}"
 
 
 class Halving(Config):
@@ -91,7 +84,7 @@ class TuneConfig(Config):
 
     space: Annotated[dict[str, Dimension], Field(min_length=1)]
     """What is varied, by path: ``optim.dense.lr: {log_uniform: [0.0003, 0.01]}``."""
-    objectives: tuple[Objective, ...] = ()
+    objectives: tuple[Criterion, ...] = ()
     """What is sought; the run's own ``trainer.select`` where none is named. Several have a Pareto front."""
     trials: PositiveInt = 20
     """Runs in all; the first has the settings of the run itself as far as they lie in the space."""
@@ -107,10 +100,9 @@ class TuneConfig(Config):
     seed: NonNegativeInt = 0
     """Of the search. Runs have their own."""
 
-    def goals(self, run: TrainRun) -> tuple[Objective, ...]:
+    def goals(self, run: TrainRun) -> tuple[Criterion, ...]:
         """Return what is sought."""
-        select = run.trainer.select
-        return self.objectives or (Objective(metric=select.metric, tasks=select.tasks, mode=select.mode),)
+        return self.objectives or (run.trainer.select,)
 
 
 def overrides(space: Mapping[str, Dimension], point: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,19 +139,17 @@ def check(run: TrainRun, config: TuneConfig, tasks: Sequence[str]) -> None:
     """
     problems: list[str] = []
     for path, dimension in config.space.items():
-        ends = dimension.choice or dimension.uniform or dimension.log_uniform or dimension.integer or ()
-        for value in ends:
+        for value in dimension.ends:
             try:
                 applied(run, {path: value})
             except ConfigError as error:
                 problems += [f"space.{path}: {value!r}: {problem}" for problem in error.problems]
                 break
     for number, goal in enumerate(config.objectives):
-        named = [*(goal.tasks or ()), *([goal.metric.rpartition("/")[0]] if "/" in goal.metric else [])]
-        has = ", ".join(tasks)
-        problems += [
-            f"objectives.{number}: no task {task!r} in the run; it has {has}" for task in named if task not in tasks
-        ]
+        try:
+            goal.check(tasks, f"objectives.{number}")
+        except ConfigError as error:
+            problems += error.problems
     if problems:
         raise ConfigError(problems)
 

@@ -11,9 +11,9 @@ from rich.console import Console
 from pipelines.monitor import Event
 from pipelines.quiet import quiet
 from pipelines.run import TrainRun
-from pipelines.search_space import Dimension, Objective, applied, overrides
+from pipelines.search_space import Dimension, applied, overrides
 from pipelines.train import Finished, train
-from recsys_mtl.training.select import SelectConfig
+from recsys_mtl.training.select import Criterion
 
 JUDGED = "judged"
 """The number by which trials are stopped early: the run's own, of its best evaluation so far."""
@@ -29,7 +29,7 @@ class Trials:
 
     run: TrainRun
     space: Mapping[str, Dimension]
-    goals: Sequence[Objective]
+    goals: Sequence[Criterion]
     name: str
     parent: str
     """Run of the search in MLflow."""
@@ -60,9 +60,8 @@ class Trials:
 class Score:
     """What a trial reports: its numbers at the best of its evaluations so far, as the run keeps the best weights."""
 
-    def __init__(self, select: SelectConfig, goals: Sequence[Objective]) -> None:
-        self.select = select
-        self.goals = [SelectConfig(metric=goal.metric, tasks=goal.tasks, mode=goal.mode) for goal in goals]
+    def __init__(self, select: Criterion, goals: Sequence[Criterion]) -> None:
+        self.select, self.goals = select, goals
         self.best: dict[str, float] = {}
 
     def after(self, event: Event) -> dict[str, Any]:

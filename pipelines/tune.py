@@ -19,10 +19,11 @@ from rich.console import Console
 
 from pipelines.cluster import cluster
 from pipelines.display import number
+from pipelines.launch import for_workers
 from pipelines.resources import require_room, room
 from pipelines.run import TrainRun
 from pipelines.search_space import TuneConfig, check, first_point, overrides
-from pipelines.train import for_workers, preflight
+from pipelines.train import preflight
 from pipelines.trials import JUDGED, PARENT, TRIAL, Trials, goal_key
 from pipelines.tune_report import TrialResult, keep, words
 from recsys_mtl.config import ConfigError

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.terminal import Sources, console, errors, user_errors
+from pipelines.terminal import Sources, console, user_errors
 from recsys_mtl.config import load
 
 
@@ -33,16 +33,11 @@ def tune_command(
     quiet(verbose)
     from pipelines.run import TrainRun
     from pipelines.search_space import TuneConfig
-    from pipelines.train import RunFailedError
     from pipelines.tune import Tune
     from pipelines.tune_report import as_dict, report
 
     search = Tune(load(TrainRun, sources), load(TuneConfig, space), name=name)
-    try:
-        run_id, results = search.search(console, verbose=verbose)
-    except RunFailedError as error:
-        errors.print(str(error), style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from None
+    run_id, results = search.search(console, verbose=verbose)
     if json_file is not None:
         json_file.write_text(json.dumps(as_dict(results, search.goals, run_id), indent=2), encoding="utf-8")
     report(console, sources, search.goals, results)

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.display import number
-from pipelines.search_space import Objective
 from recsys_mtl.plots import front_figure, search_figure
 from recsys_mtl.tracking import Run
+from recsys_mtl.training.select import Criterion
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TrialResult:
     """Of the objectives, on validation; NaN where the trial has no evaluation."""
 
 
-def front(results: Sequence[TrialResult], goals: Sequence[Objective]) -> list[TrialResult]:
+def front(results: Sequence[TrialResult], goals: Sequence[Criterion]) -> list[TrialResult]:
     """Return the finished trials that no other finished one beats in one objective and matches in all; best first.
 
     With one objective they are the best, several where values are equal.
@@ -50,7 +50,7 @@ def front(results: Sequence[TrialResult], goals: Sequence[Objective]) -> list[Tr
     return sorted(found, key=lambda result: points[result.name], reverse=True)
 
 
-def table(results: Sequence[TrialResult], goals: Sequence[Objective]) -> Table:
+def table(results: Sequence[TrialResult], goals: Sequence[Criterion]) -> Table:
     """Lay out all trials in the order they began; those of the front are marked."""
     best = {result.name for result in front(results, goals)}
     found = Table(title="Trials (validation)")
@@ -69,7 +69,7 @@ def words(fields: Mapping[str, Any]) -> list[str]:
 
 
 def report(
-    console: Console, sources: Sequence[str], goals: Sequence[Objective], results: Sequence[TrialResult]
+    console: Console, sources: Sequence[str], goals: Sequence[Criterion], results: Sequence[TrialResult]
 ) -> None:
     """Print all trials, and how to train the best of them again."""
     console.print(table(results, goals))
@@ -83,7 +83,7 @@ def report(
         console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
 
 
-def as_dict(results: Sequence[TrialResult], goals: Sequence[Objective], run_id: str) -> dict[str, Any]:
+def as_dict(results: Sequence[TrialResult], goals: Sequence[Criterion], run_id: str) -> dict[str, Any]:
     """Return the search for programs; a value that is not known is null."""
     best = {result.name for result in front(results, goals)}
     trials = [
@@ -99,7 +99,7 @@ def as_dict(results: Sequence[TrialResult], goals: Sequence[Objective], run_id: 
     return {"run_id": run_id, "trials": trials}
 
 
-def keep(tracked: Run, goals: Sequence[Objective], results: Sequence[TrialResult]) -> None:
+def keep(tracked: Run, goals: Sequence[Criterion], results: Sequence[TrialResult]) -> None:
     """Put tables, pictures and the best values among the files and metrics of the search's run."""
     known = [result for result in results if not any(math.isnan(value) for value in result.values)]
     with TemporaryDirectory() as directory:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pipelines.run import TrainRun
-from pipelines.search_space import Dimension, Objective, TuneConfig, applied, check, first_point, overrides
+from pipelines.search_space import Dimension, TuneConfig, applied, check, first_point, overrides
 from pipelines.tune_report import TrialResult, front, words
 from recsys_mtl.config import ConfigError, load, validate
+from recsys_mtl.training.select import Criterion
 
 SPACE = {
     "optim.dense.lr": {"log_uniform": [0.0005, 0.01]},
@@ -63,7 +64,7 @@ def test_fields_that_a_run_does_not_have_are_found_before_anything_starts() -> N
     problems = "\n".join(caught.value.problems)
     for path in ("space.optim.dense.rate: 0.0: optim.dense.rate", "space.trainer.epochs: 0: trainer.epochs"):
         assert path in problems
-    for task in ("objectives.0: no task 'shares'", "objectives.1: no task 'likes'"):
+    for task in ("objectives.0.tasks: no task 'shares'", "objectives.1.metric: no task 'likes'"):
         assert task in problems
     assert len(caught.value.problems) == 4
 
@@ -91,8 +92,9 @@ def test_choices_can_be_anything(value: Any) -> None:
 
 def test_what_is_sought_is_what_the_run_is_judged_by() -> None:
     run = make_run(trainer={"select": {"metric": "logloss", "tasks": ["click"], "mode": "min"}})
-    assert make_config().goals(run) == (Objective(metric="logloss", tasks=("click",), mode="min"),)
-    assert make_config(objectives=[{"metric": "auc"}]).goals(run) == (Objective(metric="auc"),)
+    assert make_config().goals(run) == (run.trainer.select,)
+    assert make_config().goals(run)[0].name == "logloss of click"
+    assert make_config(objectives=[{"metric": "auc"}]).goals(run) == (Criterion(metric="auc"),)
 
 
 VALUES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=8)
@@ -100,7 +102,7 @@ VALUES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=8)
 
 @given(VALUES)
 def test_the_front_is_what_nobody_beats(values: list[tuple[int, int]]) -> None:
-    goals = (Objective(metric="auc"), Objective(metric="rmse", mode="min"))
+    goals = (Criterion(metric="auc"), Criterion(metric="rmse", mode="min"))
     trials = [TrialResult(str(i), "finished", {}, (float(a), float(b))) for i, (a, b) in enumerate(values)]
     found = {trial.name for trial in front(trials, goals)}
     for i, (a, b) in enumerate(values):
@@ -117,8 +119,8 @@ def test_only_finished_trials_can_be_best() -> None:
         TrialResult("d", "finished", {}, (nan,)),
         TrialResult("e", "failed", {}, (nan,)),
     ]
-    assert [trial.name for trial in front(trials, (Objective(),))] == ["c"]
-    assert [trial.name for trial in front(trials, (Objective(mode="min"),))] == ["b"]
+    assert [trial.name for trial in front(trials, (Criterion(),))] == ["c"]
+    assert [trial.name for trial in front(trials, (Criterion(mode="min"),))] == ["b"]
 
 
 @pytest.mark.parametrize("file", sorted(Path("pipelines/configs/tune").glob("*.yaml")), ids=lambda path: path.stem)
