@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipelines import job_commands, model_commands, plan_commands, prepare_commands
+from pipelines import job_commands, model_commands, plan_commands, prepare_commands, tune_commands
 from pipelines.terminal import Sources, console, errors, user_errors
 from recsys_mtl.config import load
 
@@ -32,8 +32,9 @@ def train_command(sources: Sources, verbose: Verbose = False) -> None:
     from pipelines.quiet import quiet
 
     quiet(verbose)
+    from pipelines.launch import RunFailedError
     from pipelines.run import TrainRun
-    from pipelines.train import RunFailedError, train
+    from pipelines.train import train
     from recsys_mtl.tracking import UndeliveredError
 
     try:
@@ -90,7 +91,7 @@ def daily_command(
     quiet(verbose)
     from pipelines.daily import Daily, read_config, run
     from pipelines.daily_config import Pipeline
-    from pipelines.train import RunFailedError
+    from pipelines.launch import RunFailedError
     from recsys_mtl.tracking import UndeliveredError
 
     steps = None if pipeline is None else load(Pipeline, pipeline)
@@ -113,6 +114,7 @@ def publish_day(data: str, to: str, *, as_of: datetime | None, update: bool) -> 
 
 app.command("plan", no_args_is_help=True)(plan_commands.plan_command)
 app.command("schema")(plan_commands.schema_command)
+app.command("tune", no_args_is_help=True)(tune_commands.tune_command)
 app.command("evaluate")(model_commands.evaluate_command)
 app.command("compare")(model_commands.compare_command)
 app.command("experts")(model_commands.experts_command)

@@ -26,7 +26,7 @@ from recsys_mtl.config import ConfigError, load
 from recsys_mtl.registry import BUNDLE
 from recsys_mtl.storage import Place
 from recsys_mtl.tracking import Run
-from recsys_mtl.tracking.series import PARENT, FinishedRun, finished_runs, unfinished_tags
+from recsys_mtl.tracking.series import PARENT, FoundRun, finished_runs, unfinished_runs
 
 
 class Daily:
@@ -58,8 +58,8 @@ class Daily:
         begun: set[str] = set()
         coming: list[date] = []
         if self.pipeline is not None:
-            open_days = unfinished_tags(self.config.tracking, {PIPELINE: self.series})
-            begun = {tags[PIPELINE_DAY] for tags in open_days}
+            open_days = unfinished_runs(self.config.tracking, {PIPELINE: self.series})
+            begun = {run.tags[PIPELINE_DAY] for run in open_days}
             coming = coming_days(self.pipeline.prepare, until) if self.pipeline.prepare is not None else []
         needs_base = self.config.init_from is None
         plan = make_plan(self.days, self.runs(), until=until, needs_base=needs_base, begun=begun, coming=coming)
@@ -68,7 +68,7 @@ class Daily:
             require_held_out(plan.due, None if preparing is None else preparing.hold_out)
         return plan
 
-    def runs(self) -> list[FinishedRun]:
+    def runs(self) -> list[FoundRun]:
         """Return the series' finished runs."""
         return finished_runs(self.config.tracking, {SERIES_TAG: self.series})
 

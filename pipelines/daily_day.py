@@ -21,7 +21,7 @@ from pipelines.prepare.days import BASE
 from pipelines.run import TrainRun
 from recsys_mtl.storage import Place
 from recsys_mtl.tracking import Run
-from recsys_mtl.tracking.series import FinishedRun
+from recsys_mtl.tracking.series import FoundRun
 
 
 class Publish(Protocol):
@@ -54,7 +54,7 @@ class Day:
         self.world, self.step, self.run = world, step, run
         self.steps = Steps(run, f"{world.series}-{step.name}", world.say)
 
-    def go(self, train: Callable[[Step, Run], str], runs: Callable[[], Sequence[FinishedRun]]) -> None:
+    def go(self, train: Callable[[Step, Run], str], runs: Callable[[], Sequence[FoundRun]]) -> None:
         """Do what is left to do; ``train`` learns a day and returns its run, ``runs`` looks up the finished ones."""
         self.prepare()
         run_id = self.step.run.run_id if self.step.run is not None else train(self.step, self.run)

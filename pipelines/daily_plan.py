@@ -13,7 +13,7 @@ from recsys_mtl.data.day import day_facts
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.growth import input_differences, scale_differences
 from recsys_mtl.storage import Location, Place, locate
-from recsys_mtl.tracking.series import FinishedRun
+from recsys_mtl.tracking.series import FoundRun
 
 SERIES_TAG, DAY_TAG, DATA_TAG = "daily.series", "daily.day", "daily.data"
 """Tags of a series' runs: its name, the day, and the digest of the day's data."""
@@ -32,7 +32,7 @@ class Step:
     rows: int
     digest: str
     state: State
-    run: FinishedRun | None = None
+    run: FoundRun | None = None
     """The run that has learnt it."""
     held_out: int = 0
     """Rows that are not for learning."""
@@ -47,7 +47,7 @@ class Plan:
     steps: tuple[Step, ...]
     notes: tuple[str, ...]
     """What a person should know: gaps, days that come too late, data that changed."""
-    newest: FinishedRun | None
+    newest: FoundRun | None
     """What the first due day goes on from; None where the series has not begun."""
 
     @property
@@ -58,7 +58,7 @@ class Plan:
 
 def make_plan(
     directory: Place,
-    runs: Sequence[FinishedRun],
+    runs: Sequence[FoundRun],
     *,
     until: date | None,
     needs_base: bool,
@@ -113,7 +113,7 @@ def dated(directory: Place, until: date | None = None) -> dict[date, Location]:
     return found
 
 
-def read_step(day: date, path: Location, run: FinishedRun | None, newest: date | None) -> Step:
+def read_step(day: date, path: Location, run: FoundRun | None, newest: date | None) -> Step:
     """Look at a prepared day.
 
     Raises:
@@ -130,7 +130,7 @@ def read_step(day: date, path: Location, run: FinishedRun | None, newest: date |
     return Step(day.isoformat(), path, facts.rows, facts.digest, state, run, facts.held_out)
 
 
-def _base(directory: Place, run: FinishedRun | None, *, begun: bool, needed: bool) -> Iterator[Step]:
+def _base(directory: Place, run: FoundRun | None, *, begun: bool, needed: bool) -> Iterator[Step]:
     path = locate(directory) / BASE
     if run is None and (begun or not needed):
         return

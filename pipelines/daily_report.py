@@ -12,10 +12,10 @@ from pipelines.display import number
 from pipelines.notes import DECISION, LINE
 from pipelines.worker import PROGRESSIVE
 from recsys_mtl.data.day import day_facts
-from recsys_mtl.tracking.series import FinishedRun
+from recsys_mtl.tracking.series import FoundRun
 
 
-def after(plan: Plan, runs: Sequence[FinishedRun]) -> list[Step]:
+def after(plan: Plan, runs: Sequence[FoundRun]) -> list[Step]:
     """Say of every step of a plan what has become of it."""
     found = {run.tags[DAY_TAG]: run for run in runs}
     steps = [_as_it_is(replace(step, run=found.get(step.name, step.run))) for step in plan.steps]

@@ -15,7 +15,7 @@ from recsys_mtl.data.dataset import STATS
 from recsys_mtl.data.day import day_facts
 from recsys_mtl.registry import BUNDLE, aliases, describe
 from recsys_mtl.storage import Place, locate
-from recsys_mtl.tracking.series import FinishedRun
+from recsys_mtl.tracking.series import FoundRun
 
 FROM_TAG = "daily.from"
 """Tag of a day's run: the address of the model that it began with."""
@@ -23,7 +23,7 @@ REFUSED = {"reject", ROLLED_BACK}
 
 
 def starting_point(
-    runs: Sequence[FinishedRun], rule: Literal["accepted", "champion", "newest"], champion: str | None
+    runs: Sequence[FoundRun], rule: Literal["accepted", "champion", "newest"], champion: str | None
 ) -> str | None:
     """Return the address of the model that the next day begins with; None where a series has nothing yet.
 
@@ -39,14 +39,14 @@ def starting_point(
     return champion or (address(learnt[-1]) if learnt and rule != "accepted" else None)
 
 
-def sound(runs: Sequence[FinishedRun]) -> Iterator[FinishedRun]:
+def sound(runs: Sequence[FoundRun]) -> Iterator[FoundRun]:
     """Yield the runs, oldest first, that were not refused, and come from none that was."""
     by_address = {address(run): run for run in runs}
     return (run for run in sorted(runs, key=_age) if not _is_tainted(run, by_address))
 
 
-def _is_tainted(run: FinishedRun, by_address: Mapping[str, FinishedRun]) -> bool:
-    one: FinishedRun | None = run
+def _is_tainted(run: FoundRun, by_address: Mapping[str, FoundRun]) -> bool:
+    one: FoundRun | None = run
     while one is not None:
         if one.tags.get(DECISION) in REFUSED:
             return True
@@ -54,18 +54,18 @@ def _is_tainted(run: FinishedRun, by_address: Mapping[str, FinishedRun]) -> bool
     return False
 
 
-def address(run: FinishedRun) -> str:
+def address(run: FoundRun) -> str:
     """Return where a run's model is."""
     return f"runs:/{run.run_id}/{BUNDLE}"
 
 
-def _age(run: FinishedRun) -> str:
+def _age(run: FoundRun) -> str:
     """Order runs by their day, the base first."""
     return "" if run.tags[DAY_TAG] == BASE else run.tags[DAY_TAG]
 
 
 def beginning(
-    config: TrainRun, runs: Sequence[FinishedRun], rule: Literal["accepted", "champion", "newest"]
+    config: TrainRun, runs: Sequence[FoundRun], rule: Literal["accepted", "champion", "newest"]
 ) -> str | None:
     """Return the address of the model that the next day of a series goes on from.
 
@@ -95,7 +95,7 @@ def require_held_out(steps: Sequence[Step], share: float | None) -> None:
         raise ConfigError(f"{step.data}: {hint}" for step in lacking)
 
 
-def judging_rows(directory: Place, step: Step, runs: Sequence[FinishedRun], days: int) -> Rows:
+def judging_rows(directory: Place, step: Step, runs: Sequence[FoundRun], days: int) -> Rows:
     """Choose the rows that a day's version is judged by: its own held-out ones, and those of good days before.
 
     A day whose version was refused is not among them: wrong labels would speak for what has learnt them. The base's

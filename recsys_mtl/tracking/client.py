@@ -61,6 +61,13 @@ class RunHandle:
         """Keep a text as ``path`` among the run's files."""
         self.client.log_text(self.run_id, text, path)
 
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Log values that belong to the run as a whole."""
+        from mlflow.entities import Metric
+
+        now = time.time_ns() // 1_000_000
+        self.client.log_batch(self.run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
+
     def log_artifacts(self, directory: Path, path: str | None = None) -> None:
         """Keep all files of ``directory`` among the run's files, under ``path`` if it is given."""
         self.client.log_artifacts(self.run_id, str(directory), path)
@@ -70,10 +77,3 @@ class RunHandle:
         from mlflow.entities import RunTag
 
         self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-
-    def log_metrics(self, values: Mapping[str, float]) -> None:
-        """Log values that have no step."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        self.client.log_batch(self.run_id, metrics=[Metric(key, value, now, 0) for key, value in values.items()])

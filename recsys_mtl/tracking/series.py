@@ -1,6 +1,6 @@
 """Runs that belong together, found by their tags."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from recsys_mtl.config import ConfigError
@@ -12,47 +12,56 @@ PARENT = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True)
-class FinishedRun:
-    """What the tracking store knows of a finished run."""
+class FoundRun:
+    """What the tracking store knows of a run."""
 
     run_id: str
     name: str
+    status: str
+    """``FINISHED``, ``RUNNING``, ``FAILED`` or ``KILLED``."""
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
     """Last values."""
 
 
-def finished_runs(config: TrackingConfig, tags: Mapping[str, str]) -> list[FinishedRun]:
+def finished_runs(config: TrackingConfig, tags: Mapping[str, str]) -> list[FoundRun]:
     """List the finished runs of an experiment that have these tags, oldest first.
 
     Raises:
         ConfigError: the tracking store cannot be used, or a tag cannot be searched for.
     """
-    return _found(config, "attributes.status = 'FINISHED'", tags)
+    return list(_search(config, tags, "attributes.status = 'FINISHED'"))
 
 
-def unfinished_tags(config: TrackingConfig, tags: Mapping[str, str]) -> list[Mapping[str, str]]:
-    """Return the tags of the runs of an experiment that have these among them and have not come to their end.
+def unfinished_runs(config: TrackingConfig, tags: Mapping[str, str]) -> list[FoundRun]:
+    """List the runs of an experiment that have these tags and have not come to their end, oldest first.
 
     Raises:
         ConfigError: the tracking store cannot be used, or a tag cannot be searched for.
     """
-    return [run.tags for run in _found(config, "attributes.status != 'FINISHED'", tags)]
+    return list(_search(config, tags, "attributes.status != 'FINISHED'"))
 
 
-def _found(config: TrackingConfig, condition: str, tags: Mapping[str, str]) -> list[FinishedRun]:
+def all_runs(config: TrackingConfig, tags: Mapping[str, str]) -> list[FoundRun]:
+    """List the runs of an experiment that have these tags, however they stand, oldest first.
+
+    Raises:
+        ConfigError: the tracking store cannot be used, or a tag cannot be searched for.
+    """
+    return list(_search(config, tags))
+
+
+def _search(config: TrackingConfig, tags: Mapping[str, str], *conditions: str) -> Iterator[FoundRun]:
     if bad := [value for value in tags.values() if '"' in value]:
         raise ConfigError(f"{value!r} has a quotation mark, which MLflow cannot search for" for value in bad)
+    query = " and ".join([*conditions, *(f'tags.`{name}` = "{value}"' for name, value in tags.items())])
     client = connect(config.uri, create=True)
     experiment = client.get_experiment_by_name(config.experiment)
-    if experiment is None:
-        return []
-    query = " and ".join([condition, *(f'tags.`{name}` = "{value}"' for name, value in tags.items())])
-    found: list[FinishedRun] = []
-    token = None
-    while True:
-        page = client.search_runs([experiment.experiment_id], query, order_by=["start_time ASC"], page_token=token)
-        found += [FinishedRun(r.info.run_id, r.info.run_name or "", r.data.tags, r.data.metrics) for r in page]
-        token = page.token
-        if not token:
-            return found
+    token: str | None = ""
+    while experiment is not None and token is not None:
+        page = client.search_runs(
+            [experiment.experiment_id], query, order_by=["start_time ASC"], page_token=token or None
+        )
+        for r in page:
+            yield FoundRun(r.info.run_id, r.info.run_name or "", r.info.status, r.data.tags, r.data.metrics)
+        token = page.token or None

@@ -18,20 +18,20 @@ from pipelines.policy import Policy
 from recsys_mtl.config import ConfigError, load, validate
 from recsys_mtl.data.day import day_facts
 from recsys_mtl.storage import locate
-from recsys_mtl.tracking.series import FinishedRun
+from recsys_mtl.tracking.series import FoundRun
 from tests import days
 
 NAMES = ("base", "2022-04-22", "2022-04-23", "2022-04-24", "2022-04-25")
 
 
-def chain(*decisions: str, starts: Sequence[int | None] = (), digests: Sequence[str] = ()) -> list[FinishedRun]:
+def chain(*decisions: str, starts: Sequence[int | None] = (), digests: Sequence[str] = ()) -> list[FoundRun]:
     """Make runs of a base and days; each begins with the run whose number ``starts`` says, or with the one before."""
-    found: list[FinishedRun] = []
+    found: list[FoundRun] = []
     for number, decision in enumerate(decisions):
         start = starts[number] if starts else number - 1 if number else None
         tags = {DAY_TAG: NAMES[number], FROM_TAG: "" if start is None else f"runs:/{start}/bundle"}
         tags |= {"policy.decision": decision, DATA_TAG: digests[number] if digests else ""}
-        found.append(FinishedRun(str(number), NAMES[number], tags, {}))
+        found.append(FoundRun(str(number), NAMES[number], "FINISHED", tags, {}))
     return found
 
 
@@ -49,7 +49,7 @@ CHAMPION = "runs:/champion/bundle"
         ([], CHAMPION, CHAMPION),
     ],
 )
-def test_where_a_day_begins(runs: list[FinishedRun], accepted: str, newest: str) -> None:
+def test_where_a_day_begins(runs: list[FoundRun], accepted: str, newest: str) -> None:
     assert starting_point(runs[::-1], "accepted", CHAMPION) == accepted
     assert starting_point(runs[::-1], "newest", CHAMPION) == newest
     assert starting_point(runs[::-1], "champion", CHAMPION) == CHAMPION
@@ -81,7 +81,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def rows_of(world: Path, runs: list[FinishedRun], number: int, days: int) -> list[str]:
+def rows_of(world: Path, runs: list[FoundRun], number: int, days: int) -> list[str]:
     facts = day_facts(world / NAMES[number]) if number else None
     held = facts.held_out if facts is not None else 0
     step = Step(NAMES[number], locate(world / NAMES[number]), 60, "", "due", held_out=held)

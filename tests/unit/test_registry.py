@@ -251,10 +251,10 @@ def test_everything_works_on_a_tracking_server(
         parent = {series.PARENT: run_id}
         with Run.start(remote, "child", params={}, tags=parent) as child:
             child.log_metrics({"judge/click auc/low": 0.5})
-            assert [tags[series.PARENT] for tags in series.unfinished_tags(remote, parent)] == [run_id]
+            assert [run.tags[series.PARENT] for run in series.unfinished_runs(remote, parent)] == [run_id]
         (finished,) = series.finished_runs(remote, parent)
         assert (finished.name, finished.metrics) == ("child", {"judge/click auc/low": 0.5})
-        assert series.unfinished_tags(remote, parent) == []
+        assert series.unfinished_runs(remote, parent) == []
         with pytest.raises(
             ConfigError, match="model 'remote' has no alias 'best'; aliases: challenger -> 2, champion -> 1"
         ):
