@@ -38,7 +38,12 @@ def epoch(job: Job) -> dict[str, Any]:
         )
         seen = trainer.fit()
         (size,) = job["batch_sizes"]
-        rate = {"batch_size": size, "steps": seen.steps, "seconds": seen.seconds, "rows_per_s": seen.rows / seen.seconds}
+        rate = {
+            "batch_size": size,
+            "steps": seen.steps,
+            "seconds": seen.seconds,
+            "rows_per_s": seen.rows / seen.seconds,
+        }
         return {"rates": [rate], "waited": seen.waited_s / seen.seconds, **sizes(program)}
 
 

@@ -12,6 +12,8 @@ from benchmarks.training.session import CPU, alone, batches_of, program_of, size
 from benchmarks.training.turns import Work, in_turn
 from pipelines.worker import WorkerProgram
 from recsys_mtl.data.batch import Batch
+from recsys_mtl.data.reader import EvalReader, Worker
+from recsys_mtl.data.shards import row_groups
 from recsys_mtl.data.spec import Spec
 from recsys_mtl.embeddings import Embeddings, feature_layout
 from recsys_mtl.health import RowSample
@@ -22,8 +24,6 @@ GEMM_SIDE = 1024
 FLOAT_BYTES, ID_BYTES = 4, 8
 PASSES = 3
 """Products of a training step for each of a forward pass: the product itself, and one for each of its two gradients."""
-EVALUATED = 4
-"""Batches that are evaluated at once."""
 
 
 def parts(job: Job) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def parts(job: Job) -> dict[str, Any]:
             "tables": tables(step.model, batches[0]),
             "optimiser": step.optimizer.step,
             "step": lambda: step(batches[0]),
-            **evaluation(program, step, batches[:EVALUATED]),
+            **evaluation(program, step),
         }
         step(batches[0])  # the optimiser needs gradients
         seconds = in_turn(works, turns=job["turns"], seconds=job["seconds"])
@@ -122,8 +122,10 @@ def table_bytes(batch: Batch, spec: Spec) -> int:
     return total
 
 
-def evaluation(program: WorkerProgram, step: TrainStep, batches: list[Batch]) -> dict[str, Work]:
-    """Evaluate batches, with and without the experts' health, beside the forward pass of training over them."""
+def evaluation(program: WorkerProgram, step: TrainStep) -> dict[str, Work]:
+    """Evaluate held-out rows in memory, with and without the experts' health, beside training's forward pass over them."""
+    groups, size = row_groups(program.data, "valid"), program.run.trainer.batch_size
+    batches = list(EvalReader(groups, program.layout, batch_size=size, worker=Worker()))
     model, tasks, rows = step.model, program.tasks, sum(len(batch) for batch in batches)
     sample = RowSample(program.run.health.gradient_rows, rows, 0)
 

@@ -16,12 +16,12 @@ T = TypeVar("T")
 class Pace:
     """How long a measurement takes."""
 
-    warm_up_steps: int = 2
+    warm_up_steps: int = 1
     warm_up_s: float = 0.5
     """Steps are not counted before both are over."""
-    fewest: int = 3
+    fewest: int = 2
     """Counted steps, however long they take."""
-    seconds: float = 1.5
+    seconds: float = 1.0
     """Counted time, however many steps fit into it."""
 
 
@@ -64,4 +64,9 @@ class Timed(Generic[T]):
         if steps < 1:
             raise ValueError(f"no step of {batch_size} rows was counted: there were too few batches")
         seconds = self.moments[-1] - self.moments[0]
-        return {"batch_size": batch_size, "steps": steps, "seconds": seconds, "rows_per_s": steps * batch_size / seconds}
+        return {
+            "batch_size": batch_size,
+            "steps": steps,
+            "seconds": seconds,
+            "rows_per_s": steps * batch_size / seconds,
+        }

@@ -40,5 +40,5 @@ def require(say: Callable[[str], None]) -> None:
     for step in ([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)], pip):
         done = subprocess.run(step, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise ConfigError([f"{ENVIRONMENT}: {done.stderr.strip()[-2000:]} (or leave peers out: --peers '')"])
+            raise ConfigError([f"{ENVIRONMENT}: {done.stderr.strip()[-2000:]} (--no-peers leaves them out)"])
     marker.write_text(wanted, encoding="utf-8")
