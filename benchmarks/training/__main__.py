@@ -1,7 +1,7 @@
 """``make bench``: how fast models train, beside other libraries and beside what the machine can do.
 
-Every measurement has a process of its own. Systems that are compared take turns, round by round, and ratios are made within
-a round. The same command goes on where it was stopped: what was measured is not measured again.
+Every measurement has a process of its own. Systems that are compared take turns, round by round, and ratios are made
+within a round. The same command goes on where it was stopped: what was measured is not measured again.
 """
 
 import os

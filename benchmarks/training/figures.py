@@ -69,6 +69,16 @@ def by_turn(result: Result, make: Callable[[dict[str, float]], float]) -> Figure
     return Figure(tuple(make(dict(zip(result["seconds"], turn, strict=True))) for turn in turns))
 
 
+def milliseconds(result: Result, work: str) -> Figure:
+    """Return the time of a piece of work."""
+    return by_turn(result, lambda s: 1e3 * s[work])
+
+
+def speed_over(result: Result, work: str, other: str) -> Figure:
+    """Return how many times as fast a piece of work is as another."""
+    return by_turn(result, lambda s: s[other] / s[work])
+
+
 def rate_share(result: Result, work: str, limit: str) -> Figure:
     """Divide the rate of a piece of work by that of the machine's limit, turn by turn."""
     amounts = result["amounts"]
@@ -81,7 +91,7 @@ def amount_rate(result: Result, work: str, unit: float = 1.0) -> Figure:
 
 
 def bytes_per_weight(results: Iterable[Result], system: str, model: str) -> Figure | None:
-    """Return the memory that a table weight takes in training, in fp32 weights, from the largest and smallest tables."""
+    """Return the memory of a table weight in training, in fp32 weights, from the largest and the smallest tables."""
     found: dict[int, list[Result]] = {}
     for result in results:
         if result["system"] == system and result["case"].startswith(f"{model},"):

@@ -1,4 +1,4 @@
-"""The models that are measured: the same size of dense part for all of them, on 26 fields of width 16 and four tasks."""
+"""The models that are measured. On 26 fields of width 16 and four tasks, their dense parts are of the same size."""
 
 from pathlib import Path
 from typing import Any

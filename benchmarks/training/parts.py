@@ -74,7 +74,8 @@ def dense(program: WorkerProgram, batch: Batch) -> Work:
 
     def work() -> None:
         forget_gradients(ranker, features.fields_BX, *events)
-        objective.combine(*objective(ranker(features), batch.labels_BT, batch.weights_B)).backward()
+        loss = objective.combine(*objective(ranker(features), batch.labels_BT, batch.weights_B))
+        loss.backward()  # type: ignore[no-untyped-call]
 
     return work
 
@@ -123,7 +124,7 @@ def table_bytes(batch: Batch, spec: Spec) -> int:
 
 
 def evaluation(program: WorkerProgram, step: TrainStep) -> dict[str, Work]:
-    """Evaluate held-out rows in memory, with and without the experts' health, beside training's forward pass over them."""
+    """Evaluate held-out rows in memory, with and without the experts' health, beside training's forward pass."""
     groups, size = row_groups(program.data, "valid"), program.run.trainer.batch_size
     batches = list(EvalReader(groups, program.layout, batch_size=size, worker=Worker()))
     model, tasks, rows = step.model, program.tasks, sum(len(batch) for batch in batches)

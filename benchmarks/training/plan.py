@@ -188,8 +188,8 @@ def grown(curve: str, value: int) -> tuple[Shape, dict[str, Any], dict[str, Any]
     rows, experts, tasks = 8 * BATCH, MMOE["num_experts"], 4
     if curve == "experts":
         experts = value
-    sizes = {name: value for name in ("fields", "vocabulary") if name == curve}
-    sizes |= {"events": value} if curve == "history" else {}
+    grows = {"fields": "fields", "vocabulary": "vocabulary", "history": "events"}.get(curve)
+    sizes = {} if grows is None else {grows: value}
     shape = Shape(rows=rows, tasks=16 if curve == "tasks" else tasks, **sizes)
     more = {"settings": {"tasks": {"include": shape.task_names[:value]}}} if curve == "tasks" else {}
     return shape, {"experts": MMOE | {"num_experts": experts}, "heads": TOWERS}, more

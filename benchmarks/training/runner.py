@@ -1,12 +1,11 @@
 """Runs measurements, each in a process of its own, and keeps their results."""
 
 import json
-import os
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from benchmarks.quality.runs import RunFailedError, run_command
 from benchmarks.results import Result, Store, slug
 from benchmarks.training import commands, startup
 from benchmarks.training.peers import environment
-from benchmarks.training.plan import EVERY_ROUND, PEER_OF, ROWS, Measurement, Plan, Scale
+from benchmarks.training.plan import EVERY_ROUND, PEER_OF, ROWS, Measurement, Plan
 from benchmarks.training.shapes import generated
 
 ADAM_COPIES = 4

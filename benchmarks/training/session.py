@@ -29,7 +29,8 @@ def alone(threads: int) -> Iterator[None]:
     """Be the only worker."""
     quiet()
     torch.set_num_threads(threads)
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    store = dist.HashStore()  # type: ignore[attr-defined]  # which torch exports from C
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """Generated data sets of any size: ids that follow Zipf's law, in the format of prepared data.
 
-Ids are encoded as `recsys_mtl.data.encode.Encoder` encodes them, but by one look-up for a whole column, since all hashed
-columns of a size share their buckets. That makes tens of millions of rows a matter of minutes.
+Ids are encoded as `recsys_mtl.data.encode.Encoder` encodes them, but by one look-up for a whole column, since all
+hashed columns of a size share their buckets. That makes tens of millions of rows a matter of minutes.
 """
 
 from collections.abc import Iterator
@@ -19,13 +19,14 @@ from recsys_mtl.data.dataset import write_stats
 from recsys_mtl.data.encode import Encoder, hash64
 from recsys_mtl.data.golden import GoldenSample
 from recsys_mtl.data.labels import encode_targets
-from recsys_mtl.data.lists import lists_of
+from recsys_mtl.data.lists import as_lists, lists_of
 from recsys_mtl.data.raw import SPLITS
 from recsys_mtl.data.replacing import replacing
 from recsys_mtl.data.schema import FIRST_ID, Schema
 from recsys_mtl.data.shard_writer import write_by_group, write_shuffled
 from recsys_mtl.data.spec import Spec, make_spec
 from recsys_mtl.data.stats import SplitStats
+from recsys_mtl.data.values import single_array
 
 CHUNK_ROWS = 262_144
 HELD_OUT_ROWS = 8_192
@@ -143,7 +144,7 @@ def raw_rows(shape: Shape, rows: int, *, seed: tuple[int, int]) -> pa.Table:
 def zipf(rng: np.random.Generator, count: int, values: int) -> npt.NDArray[np.int32]:
     """Draw ids below ``values`` whose frequency falls as one over their rank."""
     ranks = np.exp(rng.random(count, np.float32) * np.float32(np.log(values)))
-    return np.minimum(ranks.astype(np.int32), values) - np.int32(1)
+    return np.asarray(np.minimum(ranks, values) - 1, np.int32)
 
 
 def bucket_of_ids(values: int) -> npt.NDArray[np.int32]:
@@ -155,6 +156,6 @@ def encode(raw: pa.Table, shape: Shape, buckets: npt.NDArray[np.int32]) -> pa.Ta
     """Encode features as the library does."""
     columns = {name: pa.array(buckets[raw[name].to_numpy()]) for name in shape.field_names}
     if shape.events:
-        events = raw[HISTORY].combine_chunks()
-        columns[HISTORY] = lists_of(buckets[events.flatten().to_numpy()], events.value_lengths().to_numpy())
+        events, lengths = as_lists(single_array(raw[HISTORY]), HISTORY, separator=None)
+        columns[HISTORY] = lists_of(buckets[events.to_numpy()], lengths)
     return pa.table(columns)

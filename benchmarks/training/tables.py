@@ -7,18 +7,29 @@ from benchmarks.text import markdown_table, number, percent
 from benchmarks.training.figures import (
     Figure,
     amount_rate,
-    by_turn,
     bytes_per_weight,
     figure,
+    milliseconds,
     of_part,
     over,
     over_peers,
     rate_share,
     rates,
+    speed_over,
 )
 from benchmarks.training.models import COMPARED
 from benchmarks.training.plan import (
-    FILES, GRID, OURS, OWN, PARTS, PROFILE, RAY_1, RAY_2, READING, ROWS, STARTUP,
+    FILES,
+    GRID,
+    OURS,
+    OWN,
+    PARTS,
+    PROFILE,
+    RAY_1,
+    RAY_2,
+    READING,
+    ROWS,
+    STARTUP,
 )  # fmt: skip
 
 GIGA, MIB = 1e9, 2**20
@@ -77,13 +88,10 @@ def limits_table(results: Sequence[Result]) -> str:
     """The dense part beside GEMM, the tables beside memory, and the whole step."""
     rows = []
     for one in of_part(results, PARTS):
-        milliseconds = [
-            text(by_turn(one, lambda s, work=work: 1e3 * s[work]), 1)
-            for work in ("step", "dense", "tables", "optimiser")
-        ]
+        times = [text(milliseconds(one, work), 1) for work in ("step", "dense", "tables", "optimiser")]
         gemm, triad = amount_rate(one, "gemm", GIGA), amount_rate(one, "triad", GIGA)
         shares = [text(rate_share(one, "dense", "gemm")), text(rate_share(one, "tables", "triad"))]
-        rows.append([one["case"], *milliseconds, number(gemm.median, 0), shares[0], number(triad.median, 1), shares[1]])
+        rows.append([one["case"], *times, number(gemm.median, 0), shares[0], number(triad.median, 1), shares[1]])
     parts = ["step, ms", "dense part, ms", "tables, ms", "dense optimiser, ms"]
     limits = ["GEMM, GFLOP/s", "dense / GEMM", "triad, GB/s", "tables / triad"]
     return markdown_table(["model", *parts, *limits], rows)
@@ -91,10 +99,10 @@ def limits_table(results: Sequence[Result]) -> str:
 
 def evaluation_table(results: Sequence[Result]) -> str:
     """Evaluation beside training's forward pass."""
-    rows = []
-    for one in of_part(results, PARTS):
-        speeds = [by_turn(one, lambda s, work=work: s["forward"] / s[work]) for work in ("evaluate", "examine")]
-        rows.append([one["case"], *(text(speed) for speed in speeds)])
+    rows = [
+        [one["case"], *(text(speed_over(one, work, "forward")) for work in ("evaluate", "examine"))]
+        for one in of_part(results, PARTS)
+    ]
     return markdown_table(["speed, forward pass in training = 1", "evaluation", "with health of experts"], rows)
 
 

@@ -1,7 +1,7 @@
 """deepctr-torch: ``model.compile`` and ``model.fit``, which makes its own loader of arrays.
 
-Penalties on weights, which its models have by default, are off, as on all sides. Its PLE makes as many shared experts as a
-task has of its own.
+Penalties on weights, which its models have by default, are off, as on all sides. Its PLE makes as many shared experts
+as a task has of its own.
 """
 
 from collections.abc import Iterator

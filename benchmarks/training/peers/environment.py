@@ -9,8 +9,8 @@ from recsys_mtl.config import ConfigError
 
 REQUIREMENTS = Path(__file__).parent.parent / "peers.txt"
 ENVIRONMENT = Path(__file__).parent.parent.parent.parent / ".venv-peers"
-OFFLINE = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
-"""deepctr-torch asks PyPI for its newest version whenever it is imported; with this it hears at once that nobody answers."""
+OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+"""deepctr-torch asks PyPI for its newest version whenever it is imported; so it hears at once that nobody answers."""
 
 PEERS = {"torch-rechub": "rechub", "deepctr-torch": "deepctr"}
 """Modules that drive them."""

@@ -1,7 +1,7 @@
 """torch-rechub: ``MTLTrainer`` over the loaders of ``DataGenerator``.
 
-Its perceptrons normalise every layer by batch statistics, which cannot be turned off. Weight decay, which its trainer has
-by default, is off, as on all sides.
+Its perceptrons normalise every layer by batch statistics, which cannot be turned off. Weight decay, which its trainer
+has by default, is off, as on all sides.
 """
 
 from collections.abc import Iterable
@@ -56,7 +56,7 @@ def make_trainer(job: Job) -> Any:
     else:
         counts = (experts["num_levels"], experts["task_experts"], experts["shared_experts"])
         model = PLE(fields, kinds, *counts, widths, towers)
-    return MTLTrainer(model, kinds, optimizer_params={"lr": 1e-3}, n_epoch=1)
+    return MTLTrainer(model, kinds, optimizer_params={"lr": 1e-3, "weight_decay": 0.0}, n_epoch=1)
 
 
 if __name__ == "__main__":
