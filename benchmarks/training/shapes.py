@@ -30,6 +30,7 @@ from recsys_mtl.data.values import single_array
 
 CHUNK_ROWS = 262_144
 HELD_OUT_ROWS = 8_192
+"""Of validation and test each, but no more than of training."""
 ROWS_PER_USER = 20
 RATES = (0.3, 0.2, 0.1, 0.05)
 """Shares of positive labels, in turn."""
@@ -104,7 +105,7 @@ def write(shape: Shape, directory: Path) -> Spec:
     golden, splits = GoldenSample(spec), {}
     for seed, split in enumerate(SPLITS):
         (directory / split).mkdir()
-        rows = shape.rows if split == "train" else HELD_OUT_ROWS
+        rows = shape.rows if split == "train" else min(shape.rows, HELD_OUT_ROWS)
         stats = SplitStats(spec)
         tables = _encoded(shape, spec, rows, seed, stats, golden if split == "test" else None)
         if split == "train":
