@@ -50,7 +50,9 @@ def picture(results: Sequence[Result]) -> "Picture":
 
     drawn = Picture(figsize=(12, 7), layout="constrained")
     for axes, name in zip(drawn.subplots(2, 3).flat, LABELS, strict=True):
-        curve = curves(results).get(name, {})
+        if not (curve := curves(results).get(name, {})):
+            axes.set_axis_off()
+            continue
         middles = [rate.median for rate in curve.values()]
         below = [rate.median - min(rate.values) for rate in curve.values()]
         above = [max(rate.values) - rate.median for rate in curve.values()]

@@ -21,6 +21,8 @@ ALL_PARTS = (GRID, FILES, PARTS, READING, GROWTH, OWN, KUAI, ROWS, STARTUP, PROF
 EVERY_ROUND = (GRID, FILES, GROWTH)
 """Parts that are repeated in every round; others repeat themselves in one process, or are there once."""
 BATCH = 4096
+LOADED = Pace(warm_up_steps=3, warm_up_s=1.0, fewest=4, seconds=6.0)
+"""Pace where files are read: longer than what loaders have fetched ahead lasts."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Plan:
         systems = (OURS, RECHUB, DEEPCTR) if self.peers else (OURS,)
         for vocabulary in self.scale.vocabularies:
             for model in self.scale.compared:
-                shape, case = Shape(vocabulary=vocabulary), f"{model}, vocabulary {vocabulary}"
+                shape, case = Shape(vocabulary=vocabulary), f"{model}, vocabulary {vocabulary:,}"
                 job = self._job("step", MODELS[model], *self.scale.batch_sizes)
                 yield from (Measurement(GRID, case, system, job, shape) for system in systems)
 
@@ -122,14 +124,14 @@ class Plan:
         for vocabulary in self.scale.vocabularies:
             for model in self.scale.own:
                 job = self._job("step", MODELS[model], *self.scale.batch_sizes)
-                case = f"{model}, vocabulary {vocabulary}"
+                case = f"{model}, vocabulary {vocabulary:,}"
                 yield Measurement(OWN, case, OURS, job, Shape(vocabulary=vocabulary))
 
     def _files(self) -> Iterator[Measurement]:
         shape = Shape(rows=self.scale.file_rows)
         for model in self.scale.compared:
             first = model == self.scale.compared[0]
-            step, epoch = (self._job(kind, MODELS[model], BATCH) for kind in ("step", "epoch"))
+            step, epoch = (self._job(kind, MODELS[model], BATCH, pace=asdict(LOADED)) for kind in ("step", "epoch"))
             jobs = {OURS: step, RAY_1: epoch | {"kind": "train", "workers": 1}}
             if first:
                 jobs[RAY_2] = epoch | {"kind": "train", "workers": 2, "threads": max(self.threads // 2, 1)}
@@ -154,7 +156,7 @@ class Plan:
         cells += [(first, size, 100_000) for size in self.scale.batch_sizes if size != BATCH]
         cells += [(first, BATCH, vocabulary) for vocabulary in self.scale.vocabularies if vocabulary != 100_000]
         for model, size, vocabulary in cells:
-            case = f"{model}, batch {size}, vocabulary {vocabulary}"
+            case = f"{model}, batch {size:,}, vocabulary {vocabulary:,}"
             job = self._job("parts", MODELS[model], size, **measured)
             yield Measurement(PARTS, case, OURS, job, Shape(vocabulary=vocabulary))
 

@@ -73,7 +73,7 @@ def targets(results: Sequence[Result]) -> list[Target]:
 def ahead(results: Sequence[Result], vocabulary: int) -> dict[str, Figure]:
     """Compare with the best peer at every batch size."""
     cells = ((case, size, systems) for (case, size), systems in rates(results, GRID).items())
-    wanted = f"vocabulary {vocabulary}"
+    wanted = f"vocabulary {vocabulary:,}"
     return kept(
         (f"{case.split(',')[0]}, batch {size:,}", over_peers(systems, OURS))
         for case, size, systems in cells
@@ -89,7 +89,7 @@ def pairs(results: Sequence[Result], mine: str, other: str) -> dict[str, Figure]
 
 def dense_shares(results: Sequence[Result]) -> dict[str, Figure]:
     """Compare the dense part with the machine's GEMM rate; models that peers have, at the common size."""
-    wanted = {f"{model}, batch {BATCH}, vocabulary 100000": model for model in COMPARED}
+    wanted = {f"{model}, batch {BATCH:,}, vocabulary 100,000": model for model in COMPARED}
     found = of_part(results, PARTS)
     return {wanted[one["case"]]: rate_share(one, "dense", "gemm") for one in found if one["case"] in wanted}
 

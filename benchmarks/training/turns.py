@@ -1,5 +1,6 @@
 """Several pieces of work that take turns in one process, so that whatever else the machine does meets all of them."""
 
+import statistics
 import time
 from collections.abc import Callable, Mapping
 
@@ -18,9 +19,10 @@ def in_turn(works: Mapping[str, Work], *, turns: int, seconds: float) -> dict[st
 
 
 def seconds_of(work: Work, seconds: float) -> float:
-    """Return the mean time of a call over so many seconds, or of one call where that takes longer."""
-    begin, calls, taken = time.perf_counter(), 0, 0.0
-    while calls == 0 or taken < seconds:
+    """Return the median time of a call over so many seconds, or of one call where that takes longer."""
+    times: list[float] = []
+    while sum(times) < seconds or not times:
+        begin = time.perf_counter()
         work()
-        calls, taken = calls + 1, time.perf_counter() - begin
-    return taken / calls
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)

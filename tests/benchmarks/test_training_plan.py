@@ -43,7 +43,14 @@ def test_batches_in_memory_come_again_until_the_measurement_is_over() -> None:
     assert list(timed) == ["a", "b", "a", "b", "a"]
     found = timed.measured(10)
     assert found["steps"] == 3
-    assert found["rows_per_s"] == pytest.approx(30 / found["seconds"])
+    assert found["seconds"] == pytest.approx(timed.moments[-1] - timed.moments[0])
+
+
+def test_a_step_that_went_astray_does_not_count_in_memory_but_counts_behind_a_loader() -> None:
+    for batches, rate in (([0], 10 / 1), (iter([0]), 10 / 3)):
+        timed: Timed[int] = Timed(batches, AT_ONCE)
+        timed.moments = [0.0, 1.0, 2.0, 9.0]
+        assert timed.measured(10)["rows_per_s"] == pytest.approx(rate)
 
 
 def test_batches_of_a_loader_come_once() -> None:

@@ -1,6 +1,7 @@
 """Ratios, targets and the report, from results that are made up."""
 
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 from benchmarks.results import Result
@@ -113,7 +114,7 @@ def test_a_report_of_nothing_is_one() -> None:
     text = report([], {}, "python -m benchmarks.training", 2, "")
     assert "not measured" in text
     assert not list(broken_rows(text))
-    picture([])
+    picture([]).savefig(BytesIO())
 
 
 def broken_rows(text: str) -> Iterator[str]:
@@ -131,7 +132,7 @@ def test_curves_are_in_the_order_of_their_sizes() -> None:
     assert list(found["experts"]) == sorted(QUICK.curves["experts"])
     assert list(found["rows"]) == sorted(QUICK.rows)
     assert found["experts"][4].median == 400
-    picture(made_up())
+    picture(made_up()).savefig(BytesIO())
 
 
 def test_files_are_compared_with_the_fastest_loader() -> None:
