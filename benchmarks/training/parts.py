@@ -32,7 +32,8 @@ def parts(job: Job) -> dict[str, Any]:
         program = program_of(job)
         step, batches = training_step(program), batches_of(program)
         works: dict[str, Work] = {
-            "gemm": gemm(),
+            "gemm": gemm(torch.float32),
+            "gemm bf16": gemm(torch.bfloat16),
             "dense": dense(program, batches[0]),
             "triad": triad(job["stream_floats"]),
             "tables": tables(step.model, batches[0]),
@@ -45,6 +46,7 @@ def parts(job: Job) -> dict[str, Any]:
         rows = len(batches[0])
         amounts = {
             "gemm": 2 * GEMM_SIDE**3,
+            "gemm bf16": 2 * GEMM_SIDE**3,
             "dense": dense_flops(program, rows),
             "triad": 3 * FLOAT_BYTES * job["stream_floats"],
             "tables": table_bytes(batches[0], program.spec),
@@ -52,9 +54,9 @@ def parts(job: Job) -> dict[str, Any]:
         return {"seconds": seconds, "amounts": amounts, "rows": rows, **sizes(program)}
 
 
-def gemm() -> Work:
+def gemm(dtype: torch.dtype) -> Work:
     """Multiply two square matrices."""
-    a, b, c = (torch.randn(GEMM_SIDE, GEMM_SIDE) for _ in range(3))
+    a, b, c = (torch.randn(GEMM_SIDE, GEMM_SIDE).to(dtype) for _ in range(3))
     return lambda: torch.mm(a, b, out=c)
 
 

@@ -89,11 +89,21 @@ def limits_table(results: Sequence[Result]) -> str:
     rows = []
     for one in of_part(results, PARTS):
         times = [text(milliseconds(one, work), 1) for work in ("step", "dense", "tables", "optimiser")]
-        gemm, triad = amount_rate(one, "gemm", GIGA), amount_rate(one, "triad", GIGA)
+        gemm, bf16, triad = (amount_rate(one, work, GIGA) for work in ("gemm", "gemm bf16", "triad"))
         shares = [text(rate_share(one, "dense", "gemm")), text(rate_share(one, "tables", "triad"))]
-        rows.append([one["case"], *times, number(gemm.median, 0), shares[0], number(triad.median, 1), shares[1]])
+        rows.append(
+            [
+                one["case"],
+                *times,
+                number(gemm.median, 0),
+                shares[0],
+                number(bf16.median, 0),
+                number(triad.median, 1),
+                shares[1],
+            ]
+        )
     parts = ["step, ms", "dense part, ms", "tables, ms", "dense optimiser, ms"]
-    limits = ["GEMM, GFLOP/s", "dense / GEMM", "triad, GB/s", "tables / triad"]
+    limits = ["GEMM, GFLOP/s", "dense / GEMM", "GEMM in bf16", "triad, GB/s", "tables / triad"]
     return markdown_table(["model", *parts, *limits], rows)
 
 

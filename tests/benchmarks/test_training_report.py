@@ -44,7 +44,7 @@ def make(one: Any, repeat: int) -> Result:
     result["peak_bytes"] += 5 * result["tables"]
     result["rates"] = [{"batch_size": size, "rows_per_s": speed} for size in one.job.get("batch_sizes", [])]
     if one.part in (PARTS, READING, STARTUP):
-        works = ("gemm", "dense", "triad", "tables", "optimiser", "step", "forward", "evaluate", "examine")
+        works = ("gemm", "gemm bf16", "dense", "triad", "tables", "optimiser", "step", "forward", "evaluate", "examine")
         result["seconds"] = {work: [2.0, 2.0] for work in works} | {"dense": [4.0, 2.0]}
         result["seconds"] |= {"scan": [1.0, 1.0], "read": [1.0, 1.0], "prepare": [1.0, 1.0]}
         result["amounts"] = dict.fromkeys(result["seconds"], 1e9)
