@@ -57,7 +57,17 @@ def picture(results: Sequence[Result]) -> "Picture":
         below = [rate.median - min(rate.values) for rate in curve.values()]
         above = [max(rate.values) - rate.median for rate in curve.values()]
         axes.errorbar([*curve], middles, yerr=[below, above], marker="o", capsize=3)
-        axes.set(xlabel=LABELS[name], ylabel="rows/s", ylim=(0, None))
-        axes.set_xscale("log")
+        axes.set(xlabel=LABELS[name], ylabel="rows/s", xscale="log")
+        axes.set_ylim(bottom=0)
+        axes.set_xticks([*curve], labels=[short(value) for value in curve])
+        axes.set_xticks([], minor=True)
         axes.grid(alpha=0.3)
     return drawn
+
+
+def short(value: int) -> str:
+    """Print a size as briefly as it can be."""
+    for unit, name in ((1_000_000, "M"), (1_000, "k")):
+        if value >= unit:
+            return f"{value / unit:.3g}{name}"
+    return str(value)
