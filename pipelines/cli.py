@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipelines import job_commands, model_commands, prepare_commands
+from pipelines import job_commands, model_commands, prepare_commands, tune_commands
 from pipelines.terminal import Sources, console, errors, user_errors
 from recsys_mtl.config import load, validate
 
@@ -34,8 +34,9 @@ def train_command(sources: Sources, verbose: Verbose = False) -> None:
     from pipelines.quiet import quiet
 
     quiet(verbose)
+    from pipelines.launch import RunFailedError
     from pipelines.run import TrainRun
-    from pipelines.train import RunFailedError, train
+    from pipelines.train import train
     from recsys_mtl.tracking import UndeliveredError
 
     try:
@@ -84,7 +85,7 @@ def daily_command(
 
     quiet(verbose)
     from pipelines.daily import Daily, read_config, run
-    from pipelines.train import RunFailedError
+    from pipelines.launch import RunFailedError
 
     daily = Daily(read_config(sources, days), days, series=series, optimizer=optimizer)
     last = None if until is None else until.date()
@@ -126,6 +127,7 @@ def schema_command() -> None:
     sys.stdout.write(json.dumps(TrainRun.model_json_schema(), indent=2) + "\n")
 
 
+app.command("tune", no_args_is_help=True)(tune_commands.tune_command)
 app.command("evaluate")(model_commands.evaluate_command)
 app.command("compare")(model_commands.compare_command)
 app.command("experts")(model_commands.experts_command)

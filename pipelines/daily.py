@@ -22,7 +22,7 @@ from pipelines.worker import PROGRESSIVE
 from recsys_mtl.config import ConfigError, load
 from recsys_mtl.registry import BUNDLE
 from recsys_mtl.storage import Place
-from recsys_mtl.tracking.series import FinishedRun, finished_runs
+from recsys_mtl.tracking.series import FoundRun, finished_runs
 
 
 class Daily:
@@ -42,7 +42,7 @@ class Daily:
         """
         return make_plan(self.days, self.runs(), until=until, needs_base=self.config.init_from is None)
 
-    def runs(self) -> list[FinishedRun]:
+    def runs(self) -> list[FoundRun]:
         """Return the series' finished runs."""
         return finished_runs(self.config.tracking, {SERIES_TAG: self.series})
 
@@ -128,7 +128,7 @@ def run(
     return facts
 
 
-def _after(plan: Plan, runs: Sequence[FinishedRun]) -> list[Step]:
+def _after(plan: Plan, runs: Sequence[FoundRun]) -> list[Step]:
     """Say of every step of a plan what has become of it."""
     found = {run.tags[DAY_TAG]: run for run in runs}
     return [

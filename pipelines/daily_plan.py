@@ -13,7 +13,7 @@ from recsys_mtl.data.day import day_facts
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.growth import input_differences, scale_differences
 from recsys_mtl.storage import Location, Place, locate
-from recsys_mtl.tracking.series import FinishedRun
+from recsys_mtl.tracking.series import FoundRun
 
 SERIES_TAG, DAY_TAG, DATA_TAG = "daily.series", "daily.day", "daily.data"
 """Tags of a series' runs: its name, the day, and the digest of the day's data."""
@@ -31,7 +31,7 @@ class Step:
     rows: int
     digest: str
     state: State
-    run: FinishedRun | None = None
+    run: FoundRun | None = None
     """The run that has learnt it."""
 
 
@@ -42,7 +42,7 @@ class Plan:
     steps: tuple[Step, ...]
     notes: tuple[str, ...]
     """What a person should know: gaps, days that come too late, data that changed."""
-    newest: FinishedRun | None
+    newest: FoundRun | None
     """What the first due day goes on from; None where the series has not begun."""
 
     @property
@@ -51,7 +51,7 @@ class Plan:
         return [step for step in self.steps if step.state == "due"]
 
 
-def make_plan(directory: Place, runs: Sequence[FinishedRun], *, until: date | None, needs_base: bool) -> Plan:
+def make_plan(directory: Place, runs: Sequence[FoundRun], *, until: date | None, needs_base: bool) -> Plan:
     """Compare prepared days with the runs of a series.
 
     Args:
@@ -90,7 +90,7 @@ def dated(directory: Place, until: date | None = None) -> dict[date, Location]:
     return found
 
 
-def _step(day: date, path: Location, run: FinishedRun | None, newest: date | None) -> Step:
+def _step(day: date, path: Location, run: FoundRun | None, newest: date | None) -> Step:
     facts = day_facts(path)
     if facts.day != day:
         raise ConfigError([f"{path}: holds {facts.day}"])
@@ -102,7 +102,7 @@ def _step(day: date, path: Location, run: FinishedRun | None, newest: date | Non
     return Step(day.isoformat(), path, facts.rows, facts.digest, state, run)
 
 
-def _base(directory: Place, run: FinishedRun | None, *, begun: bool, needed: bool) -> Iterator[Step]:
+def _base(directory: Place, run: FoundRun | None, *, begun: bool, needed: bool) -> Iterator[Step]:
     path = locate(directory) / BASE
     if run is None and (begun or not needed):
         return

@@ -4,7 +4,18 @@ import logging
 import os
 import warnings
 
-NOISY = ("torchrec", "torch.fx", "torch.distributed", "fbgemm_gpu", "ray", "mlflow", "alembic", "git", "urllib3")
+NOISY = (
+    "torchrec",
+    "torch.fx",
+    "torch.distributed",
+    "fbgemm_gpu",
+    "ray",
+    "mlflow",
+    "alembic",
+    "git",
+    "urllib3",
+    "optuna",
+)
 
 
 def quiet(verbose: bool = False) -> None:
@@ -13,6 +24,7 @@ def quiet(verbose: bool = False) -> None:
         return
     os.environ.setdefault("RAY_DEDUP_LOGS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # asked for by a warning of Ray's
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # with it, Ray Tune prints tables however quiet it is told to be
     os.environ.setdefault("TORCH_LOGS", "-all")
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)

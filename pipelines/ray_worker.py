@@ -78,6 +78,7 @@ def leave(log: MetricLog, run: TrainRun, trained: Trained, run_id: str) -> dict[
     log.tag({"failed_saves": str(trained.outcome.failed_saves)})
     found = [] if trained.health is None else alarms(trained.health, run.health)
     extra = {**vars(trained.outcome), "alarms": [alarm.text for alarm in found], "left_out": trained.outcome.left_out}
+    extra["valid"] = trained.valid.compute()
     return extra | {"undelivered": undelivered(log, run.tracking.patience_s)}
 
 

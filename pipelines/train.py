@@ -1,27 +1,18 @@
 """The training program: one run on a Ray cluster, tracked in MLflow, its bundle registered."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from ray.train import FailureConfig, RunConfig
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2.api.exceptions import TrainingFailedError
 from rich.console import Console
 
-from pipelines.cluster import cluster
 from pipelines.deliver import complete, delivered, final_event, hand_over, left_over
-from pipelines.display import TrainingDisplay, final_lines, left_out_lines, metrics_table
-from pipelines.monitor import Event, Monitor
-from pipelines.patience import Patience, patience, reason
-from pipelines.ray_worker import ray_worker
-from pipelines.resources import require_room, scaling
+from pipelines.display import final_lines, left_out_lines, metrics_table
+from pipelines.launch import run_workers
+from pipelines.monitor import Event
 from pipelines.run import TrainRun
 from pipelines.submission import submission_tags
 from pipelines.warm import opened, require_day
@@ -29,13 +20,9 @@ from pipelines.worker import WorkerProgram
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.data.shards import row_groups
-from recsys_mtl.storage import absolute
-from recsys_mtl.tracking import MetricLog, Run, find_unfinished, may_pass, patiently
+from recsys_mtl.tracking import Run, find_unfinished
 from recsys_mtl.training.planning import make_plan
 from recsys_mtl.training.select import Metrics
-
-ERROR_FILE = "error.txt"
-"""Where a failed run keeps the traceback, among its files."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +37,15 @@ class Finished:
     outcome: Mapping[str, Any]
 
 
-def train(run: TrainRun, console: Console, *, verbose: bool = False, tags: Mapping[str, str] | None = None) -> Finished:
-    """Do a run from start to registered model; ``tags`` are added to its own.
+def train(
+    run: TrainRun,
+    console: Console,
+    *,
+    verbose: bool = False,
+    tags: Mapping[str, str] | None = None,
+    watch: Callable[[Event], None] | None = None,
+) -> Finished:
+    """Do a run from start to registered model; ``tags`` are added to its own, ``watch`` hears of every event.
 
     Raises:
         ConfigError: something that the user can mend; nothing has been started.
@@ -66,7 +60,7 @@ def train(run: TrainRun, console: Console, *, verbose: bool = False, tags: Mappi
     tags = {"data_fingerprint": spec, "model": model_kind(run), **submission_tags(), **(tags or {})}
     with started_or_resumed(run, tags) as (tracked, verb):
         console.print(f"run {tracked.run_id} ({run.run_name}) {verb}, starting {workers} Ray workers", highlight=False)
-        final = run_workers(run, tracked, console, verbose=verbose)
+        final = run_workers(run, tracked, console, verbose=verbose, watch=watch)
         description = headline(final.metrics, held_out(run))
         version = hand_over(run, tracked.run_id, final, description=description, tags=tags, console=console)
     report(console, final, tracked.run_id, run, version)
@@ -101,53 +95,6 @@ def started_or_resumed(run: TrainRun, tags: Mapping[str, str]) -> Iterator[tuple
             yield tracked, "begins"
 
 
-def run_workers(run: TrainRun, tracked: Run, console: Console, *, verbose: bool) -> Event:
-    """Run the workers to their end, showing what they do; return their final report.
-
-    Raises:
-        ConfigError: a worker found something that the user can mend, such as a damaged file.
-        RunFailedError: anything else; the run keeps the traceback.
-    """
-    with cluster(run.cluster, verbose=verbose), TrainingDisplay(console) as display:
-        require_room(run.cluster, lambda text: display.show(Event("stage", text=text)))
-        monitor = Monitor(display.show)
-        try:
-            with monitor:
-                launch(run, tracked.run_id, monitor.box, verbose=verbose)
-        except TrainingFailedError as error:
-            keep_error(tracked, str(error))
-            if monitor.problems:
-                raise ConfigError(monitor.problems) from None
-            if isinstance(cause := getattr(error, "controller_failure", None), ConfigError):
-                raise cause from None
-            why = reason(error, run.cluster)
-            raise RunFailedError(f"run {tracked.run_id}: {why} (traceback: {ERROR_FILE} among its files)") from None
-    if monitor.problems:
-        raise ConfigError(monitor.problems)
-    if monitor.final is None:
-        raise RunFailedError(f"run {tracked.run_id}: the workers ended without a final report")
-    return monitor.final
-
-
-def keep_error(tracked: Run, text: str) -> None:
-    """Put a traceback, and what workers had not sent, among the run's files; wait for the server, but once.
-
-    A store that does not take them must not hide what ended the run.
-    """
-    log = MetricLog(tracked.config, tracked.run_id)
-    log.keep_text(ERROR_FILE, text)
-    try:
-        patiently(log.deliver, seconds=tracked.patience_s, say=log.say)
-    except Exception as error:
-        log.say(f"{ERROR_FILE} could not be kept: {error}")
-        if may_pass(error):
-            tracked.patience_s = 0.0
-
-
-class RunFailedError(Exception):
-    """A run that did not get to its end, for a reason that is not the user's."""
-
-
 def preflight(run: TrainRun) -> str:
     """Find what is wrong before anything is started; return the data set's fingerprint.
 
@@ -164,7 +111,7 @@ def preflight(run: TrainRun) -> str:
                 model, workers, device, run.optim.sparse, sharding=cluster.sharding, memory_gib=cluster.memory_gib
             )
         program.objective()
-        run.trainer.select.check([task.name for task in program.tasks])
+        run.trainer.select.check([task.name for task in program.tasks], "trainer.select")
         for split in ("valid", "test"):
             row_groups(program.data, split)  # a damaged file is to be found before the training, not after it
         if run.init_from is not None:
@@ -177,44 +124,6 @@ def preflight(run: TrainRun) -> str:
     except ValueError as error:
         raise ConfigError([str(error)]) from None
     return program.spec.fingerprint
-
-
-def launch(run: TrainRun, run_id: str, box: Any, *, verbose: bool) -> None:
-    """Run the workers to their end."""
-    config = run.cluster
-    failures = config.max_failures if run.trainer.checkpoint.every_steps is not None else 0
-    storage = Path(tempfile.mkdtemp(prefix="recsys-mtl-ray-"))
-    trainer = TorchTrainer(
-        ray_worker,
-        train_loop_config={
-            "run": for_workers(run).model_dump(mode="json"),
-            "run_id": run_id,
-            "box": box,
-            "verbose": verbose,
-        },
-        scaling_config=scaling(config),
-        torch_config=TorchConfig(backend=config.backend, timeout_s=config.collective_timeout_s),
-        run_config=RunConfig(
-            name=run_id,
-            storage_path=str(storage),
-            failure_config=FailureConfig(max_failures=failures),
-            callbacks=[Patience(config)],  # type: ignore[list-item]  # Ray takes its internal ones, too
-        ),
-    )
-    try:
-        with patience(config):
-            trainer.fit()
-    finally:
-        shutil.rmtree(storage, ignore_errors=True)
-
-
-def for_workers(run: TrainRun) -> TrainRun:
-    """Make paths absolute: workers have working directories of their own."""
-    data = run.data.model_copy(update={"path": absolute(run.data.path)})
-    checkpoint = run.trainer.checkpoint
-    checkpoint = checkpoint.model_copy(update={"path": absolute(checkpoint.path)})
-    trainer = run.trainer.model_copy(update={"checkpoint": checkpoint})
-    return run.model_copy(update={"tracking": run.tracking.absolute, "data": data, "trainer": trainer})
 
 
 def held_out(run: TrainRun) -> str:
@@ -241,7 +150,8 @@ def report(console: Console, final: Event, run_id: str, run: TrainRun, version: 
         console.print(f"expert health: {alarm}", highlight=False)
     if failed := final.extra["failed_saves"]:
         console.print(f"checkpoints that could not be written: {failed} (see the log for reasons)", highlight=False)
-    console.print(f"registered {run.registry.name} version {version} as {run.registry.alias}", highlight=False)
+    if version:
+        console.print(f"registered {run.registry.name} version {version} as {run.registry.alias}", highlight=False)
     console.print(f"compare runs: {run.tracking.ui}", highlight=False, soft_wrap=True)
     console.print(f"run_id={run_id}", highlight=False)
 

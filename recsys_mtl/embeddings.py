@@ -12,6 +12,7 @@ from recsys_mtl.data.feature_kinds import IdFeature, IdPart, IdsFeature, NumberF
 from recsys_mtl.data.schema import id_parts, target_of
 from recsys_mtl.data.spec import Spec
 from recsys_mtl.features import FeatureLayout, Features, Field, Sequence, SequenceColumn
+from recsys_mtl.histories import mean_of_rows, sum_of_rows
 
 
 class Embeddings(nn.Module):
@@ -43,12 +44,12 @@ class Embeddings(nn.Module):
         if pooled is not None:
             # The order of a KeyedTensor's keys depends on the sharding plan, so features are always taken by name.
             fields = [*KeyedTensor.regroup([pooled], [self.keys]), *fields]
-        padded = [_padded(feature, vectors) for feature in self.sequences]
+        histories = [[vectors[column.name] for column in feature.columns] for feature in self.sequences]
         return Features(
             fields_BX=torch.cat(fields, dim=1) if fields else batch.dense_BC.new_empty(len(batch), 0),
             dense_BC=batch.dense_BC,
-            sequences=tuple(e_BLD for e_BLD, _ in padded),
-            lengths=tuple(length_B for _, length_B in padded),
+            sequences=tuple(torch.cat([column.values() for column in columns], dim=1) for columns in histories),
+            lengths=tuple(columns[0].lengths() for columns in histories),
         )
 
     def __call__(self, batch: Batch) -> Features:
@@ -115,21 +116,5 @@ def _pool(feature: IdFeature | IdsFeature, vectors: JaggedTensor) -> Tensor:
     values_ND: Tensor = vectors.values()
     if isinstance(feature, IdFeature):
         return values_ND
-    length_B: Tensor = vectors.lengths()
-    owner_N = torch.repeat_interleave(length_B, output_size=len(values_ND))
-    pooled_BD = values_ND.new_zeros(len(length_B), values_ND.shape[1]).index_add(0, owner_N, values_ND)
-    return pooled_BD / length_B.clamp(min=1).unsqueeze(1) if feature.pooling == "mean" else pooled_BD
-
-
-def _padded(feature: SequenceFeature, vectors: dict[str, JaggedTensor]) -> tuple[Tensor, Tensor]:
-    """Events of a sequence (B, L, D), all columns side by side, and their number (B,)."""
-    columns = [vectors[column.name] for column in feature.columns]
-    length_B: Tensor = columns[0].lengths()
-    events = JaggedTensor(values=torch.cat([column.values() for column in columns], dim=1), lengths=length_B)
-    e_BLD: Tensor = events.to_padded_dense(_longest(feature, length_B))
-    return e_BLD, length_B
-
-
-def _longest(feature: SequenceFeature, length_B: Tensor) -> int:
-    """L: the longest of the batch where a look is free, so that short histories cost little; else the maximum."""
-    return feature.max_length if length_B.is_cuda else max(int(length_B.max()), 1)
+    pool = mean_of_rows if feature.pooling == "mean" else sum_of_rows
+    return pool(values_ND, vectors.lengths())

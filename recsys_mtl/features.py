@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from itertools import accumulate
 
+import torch
 from torch import Tensor
 
 
@@ -64,6 +65,22 @@ class Features:
     """Fields side by side, in the layout's order."""
     dense_BC: Tensor
     sequences: tuple[Tensor, ...]
-    """Events of each sequence (B, L, D), oldest first, then zeros; L is at most the layout's maximum."""
+    """Events of each sequence (N, D), row after row and oldest first: histories are much shorter than their maximum, so
+    none of it is padding."""
     lengths: tuple[Tensor, ...]
     """Number of events of each sequence (B,)."""
+
+
+class Counterparts:
+    """What sequences are compared with: the candidate's fields that share a table with their columns."""
+
+    def __init__(self, layout: FeatureLayout) -> None:
+        names = [field.name for field in layout.fields]
+        self.widths = [field.dim for field in layout.fields]
+        self.fields = [[names.index(c.target) for c in s.columns if c.target is not None] for s in layout.sequences]
+
+    def __call__(self, fields_BX: Tensor) -> list[Tensor]:
+        """Return ``q_BQ`` of each sequence, in the order of its columns."""
+        # One split, whose gradient is put together once; every slice would bring one as large as all fields.
+        parts = torch.split(fields_BX, self.widths, dim=1)
+        return [torch.cat([fields_BX[:, :0], *(parts[i] for i in own)], dim=1) for own in self.fields]

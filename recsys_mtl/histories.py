@@ -1,12 +1,11 @@
 """Packed histories: the events of all sequences of a batch side by side, without the padding between them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from recsys_mtl.features import Features
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True)
@@ -27,19 +26,23 @@ class Packing:
     """Where the event lies in the grids, all their places one after another."""
     grids: tuple[tuple[int, int], ...]
     """Number of histories and room for events of each grid."""
+    order_P: Tensor
+    """The histories that are in grids, in the order in which they lie there: those with events."""
     per_sequence: tuple[int, ...]
     """How many of the N are events of each sequence."""
-    num_histories: int
-    """J."""
+    length_J: Tensor
+    """Events of each history that are computed."""
 
     @staticmethod
-    def of(features: Features, max_events: int) -> "Packing":
-        """Choose the last ``max_events`` events of every history."""
-        room = min(max_events, max(e_BLD.shape[1] for e_BLD in features.sequences))
-        length_J = torch.cat(features.lengths).clamp(max=room)
+    def of(lengths: Sequence[Tensor], max_events: int) -> "Packing":
+        """Choose the last ``max_events`` events of every history; ``lengths`` holds (B,) for each sequence."""
+        length_J = torch.cat(list(lengths))
         # Shapes of a compiled or exported program must not depend on what a batch holds.
-        choose = _every_place if torch.compiler.is_compiling() else _places_with_events
-        event_N, start_J, grids, per_sequence = choose(length_J, room, len(features.lengths))
+        compiling = torch.compiler.is_compiling()
+        room = max_events if compiling else min(max_events, max(int(length_J.max()), 1))
+        length_J = length_J.clamp(max=room)
+        choose = _every_place if compiling else _places_with_events
+        event_N, start_J, order_P, grids, per_sequence = choose(length_J, room, len(lengths))
         history_N, position_N = event_N // room, event_N % room
         return Packing(
             history_N=history_N,
@@ -47,20 +50,22 @@ class Packing:
             present_N=position_N < length_J[history_N],
             place_N=start_J[history_N] + position_N,
             grids=grids,
+            order_P=order_P,
             per_sequence=per_sequence,
-            num_histories=length_J.shape[0],
+            length_J=length_J,
         )
 
-    def events(self, features: Features) -> Iterator[Tensor]:
-        """Yield the events (N_s, D_s) of each sequence, in the order of ``history_N``."""
+    def events(self, sequences: Sequence[Tensor], lengths: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield events (N_s, D_s) of each sequence in the order of ``history_N``; a place without one gives zeros."""
         sizes = list(self.per_sequence)
-        parts = zip(torch.split(self.history_N, sizes), torch.split(self.position_N, sizes), strict=True)
+        parts = zip(
+            *(torch.split(x_N, sizes) for x_N in (self.history_N, self.position_N, self.present_N)), strict=True
+        )
         first = 0
-        for (history_n, position_n), e_BLD, length_B in zip(parts, features.sequences, features.lengths, strict=True):
-            row_n = history_n - first
-            # A place without an event gives any event of the row.
-            index_n = (length_B[row_n] - 1 - position_n).clamp(min=0)
-            yield e_BLD.flatten(0, 1).index_select(0, row_n * e_BLD.shape[1] + index_n)
+        for (history_n, position_n, present_n), e_ND, length_B in zip(parts, sequences, lengths, strict=True):
+            last_B = length_B.cumsum(0) - 1
+            index_n = last_B[history_n - first] - position_n
+            yield pad(e_ND, (0, 0, 0, 1)).index_select(0, index_n.where(present_n, e_ND.shape[0]))
             first += length_B.shape[0]
 
     def padded(self, x: Tensor, fill: float = 0.0) -> list[Tensor]:
@@ -74,19 +79,30 @@ class Packing:
         """Undo `padded`."""
         return torch.cat([x_PL.flatten(0, 1) for x_PL in grids]).index_select(0, self.place_N)
 
+    def rows(self, x: Tensor) -> list[Tensor]:
+        """Take of each grid's histories (P, ...) what is theirs of ``x`` (J, ...)."""
+        return list(torch.split(x.index_select(0, self.order_P), [P for P, _ in self.grids]))
+
+    def unrowed(self, grids: list[Tensor]) -> Tensor:
+        """Undo `rows`; a history without events gives zeros."""
+        x = torch.cat(grids)
+        return x.new_zeros(self.length_J.shape[0], *x.shape[1:]).index_copy(0, self.order_P, x)
+
     def summed(self, x: Tensor) -> Tensor:
         """Sum events (N, ...) by history (J, ...); one without events gives zeros."""
-        return x.new_zeros(self.num_histories, *x.shape[1:]).index_add(0, self.history_N, x)
+        return x.new_zeros(self.length_J.shape[0], *x.shape[1:]).index_add(0, self.history_N, x)
 
 
-Choice = tuple[Tensor, Tensor, tuple[tuple[int, int], ...], tuple[int, ...]]
-"""Which of J·room places are computed, where each history begins in the grids, the grids, places by sequence."""
+Choice = tuple[Tensor, Tensor, Tensor, tuple[tuple[int, int], ...], tuple[int, ...]]
+"""Which of J·room places are computed, where each history begins in the grids, whose histories lie in them in which
+order, the grids, places by sequence."""
 
 
 def _every_place(length_J: Tensor, room: int, num_sequences: int) -> Choice:
     histories = length_J.shape[0]
     event_N = torch.arange(histories * room, device=length_J.device)
-    return event_N, event_N[::room], ((histories, room),), (histories // num_sequences * room,) * num_sequences
+    per_sequence = (histories // num_sequences * room,) * num_sequences
+    return event_N, event_N[::room], event_N[:histories], ((histories, room),), per_sequence
 
 
 def _places_with_events(length_J: Tensor, room: int, num_sequences: int) -> Choice:
@@ -98,7 +114,20 @@ def _places_with_events(length_J: Tensor, room: int, num_sequences: int) -> Choi
     room_J = room_G[grid_J[order_J]]
     start_J = torch.empty_like(order_J).index_copy(0, order_J, room_J.cumsum(0) - room_J)
     histories = torch.bincount(grid_J, minlength=len(rooms)).tolist()
-    # Histories without events have no place, hence no grid.
-    grids = tuple(zip(histories[1:], rooms[1:], strict=True))
+    # Histories without events have no place, hence no grid; where there are no others, an empty one remains.
+    filled = tuple((P, L) for P, L in zip(histories[1:], rooms[1:], strict=True) if P)
+    grids = filled or ((0, room),)
     per_sequence = length_J.view(num_sequences, length_J.shape[0] // num_sequences).sum(1).tolist()
-    return present.flatten().nonzero().squeeze(1), start_J, grids, tuple(per_sequence)
+    events_N = present.flatten().nonzero().squeeze(1)
+    return events_N, start_J, order_J[histories[0] :], grids, tuple(per_sequence)
+
+
+def mean_of_rows(e_ND: Tensor, length_B: Tensor) -> Tensor:
+    """Return the mean (B, D) of each row's events; of none it is zero."""
+    return sum_of_rows(e_ND, length_B) / length_B.clamp(min=1).unsqueeze(1)
+
+
+def sum_of_rows(e_ND: Tensor, length_B: Tensor) -> Tensor:
+    """Return the sum (B, D) of each row's events."""
+    row_N = torch.repeat_interleave(length_B, output_size=e_ND.shape[0])
+    return e_ND.new_zeros(length_B.shape[0], e_ND.shape[1]).index_add(0, row_N, e_ND)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 from recsys_mtl.config import Config
-from recsys_mtl.features import FeatureLayout, Features, Sequence
+from recsys_mtl.features import Counterparts, FeatureLayout, Features, Sequence
 from recsys_mtl.histories import Packing
 
 
@@ -50,28 +50,32 @@ class TaskInterests(nn.Module):
         self.position_LD = nn.Parameter(0.1 * torch.randn(config.max_events, config.dim))
         self.hyper = HyperNetwork(config, num_tasks, len(layout.sequences))
         self.blocks = nn.ModuleList(Block(config.dim, config.num_heads) for _ in range(config.num_layers))
-        slices = layout.slices()
-        self.queries = nn.ModuleList(Query(sequence, slices, config.dim) for sequence in layout.sequences)
+        self.counterparts = Counterparts(layout)
+        self.queries = nn.ModuleList(Query(sequence, config.dim) for sequence in layout.sequences)
 
     def forward(self, features: Features) -> Tensor:
         """Return ``r_BTSD``; a row without events of a behaviour gives zeros."""
-        packing = Packing.of(features, self.max_events)
+        packing = Packing.of(features.lengths, self.max_events)
         r_JTD = self._fitting(self.encoded(features, packing), features.fields_BX, packing)
         return r_JTD.view(len(self.queries), features.fields_BX.shape[0], *r_JTD.shape[1:]).permute(1, 2, 0, 3)
 
     def encoded(self, features: Features, packing: Packing) -> Tensor:
         """Return the events ``h_NTD`` as every task sees them, whatever the candidate."""
-        events = zip(self.projections, packing.events(features), strict=True)
-        h_ND = torch.cat([project(e_nD) for project, e_nD in events])
+        events = packing.events(features.sequences, features.lengths)
+        h_ND = torch.cat([project(e_nD) for project, e_nD in zip(self.projections, events, strict=True)])
         h_NTD = (h_ND + self.position_LD.index_select(0, packing.position_N)).unsqueeze(1)  # T is 1 up to a norm
         behaviour_N = packing.history_N // features.fields_BX.shape[0]
         for block, norms_42STD in zip(self.blocks, self.hyper(), strict=True):
             h_NTD = block(h_NTD, norms_42STD.index_select(2, behaviour_N), packing)
         return h_NTD
 
+    def asked(self, fields_BX: Tensor) -> list[Tensor]:
+        """Return ``q_BD`` of each behaviour."""
+        return [query(q_BQ) for query, q_BQ in zip(self.queries, self.counterparts(fields_BX), strict=True)]
+
     def _fitting(self, h_NTD: Tensor, fields_BX: Tensor, packing: Packing) -> Tensor:
         """Return ``r_JTD``, each history's events summed by a softmax over their fit to the candidate."""
-        q_JD = torch.cat([query(fields_BX) for query in self.queries])
+        q_JD = torch.cat(self.asked(fields_BX))
         q_ND1 = q_JD.index_select(0, packing.history_N).unsqueeze(2)
         absent_N1 = ~packing.present_N.unsqueeze(1)
         least = torch.finfo(h_NTD.dtype).min
@@ -152,16 +156,15 @@ class Query(nn.Module):
     Without a counterpart it is zero, to which all events fit alike: the interest is their mean.
     """
 
-    def __init__(self, sequence: Sequence, slices: dict[str, slice], dim: int) -> None:
+    def __init__(self, sequence: Sequence, dim: int) -> None:
         super().__init__()
-        self.parts = [slices[column.target] for column in sequence.columns if column.target is not None]
-        width = sum(part.stop - part.start for part in self.parts)
+        width = sum(column.dim for column in sequence.columns if column.target is not None)
         self.dim = dim
-        self.linear = nn.Linear(width, dim) if self.parts else None
+        self.linear = nn.Linear(width, dim) if width else None
 
-    def forward(self, fields_BX: Tensor) -> Tensor:
+    def forward(self, q_BQ: Tensor) -> Tensor:
         """Return ``q_BD``, divided by √D: a dot product of it does not grow with the width."""
         if self.linear is None:
-            return fields_BX.new_zeros(fields_BX.shape[0], self.dim)
-        q_BD: Tensor = self.linear(torch.cat([fields_BX[:, part] for part in self.parts], dim=1))
+            return q_BQ.new_zeros(q_BQ.shape[0], self.dim)
+        q_BD: Tensor = self.linear(q_BQ)
         return q_BD / math.sqrt(self.dim)

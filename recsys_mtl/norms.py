@@ -77,15 +77,82 @@ class BatchNorm(nn.Module):
         return y_BJ.view(x.shape)
 
     def _learning(self, x_BJ: Tensor) -> Tensor:
+        mean_J, var_J = self._moments(x_BJ.detach())
+        rows = x_BJ.new_tensor([float(len(x_BJ))])
+        if _several_workers():
+            mean_J, var_J, rows = self._over_workers(mean_J, var_J, rows)
+        self.running_mean_J.lerp_(mean_J, self.momentum)
+        self.running_var_J.lerp_(var_J * rows / (rows - 1).clamp(min=1), self.momentum)
+        # Divided by a variance that overflows, everything would be finite again, and nobody would notice.
+        mean_J = mean_J + 0 * var_J
+        return _Normalised.apply(x_BJ, self.weight_J, self.bias_J, mean_J, var_J, rows, self.eps)  # type: ignore[no-any-return, no-untyped-call]
+
+    def _moments(self, x_BJ: Tensor) -> tuple[Tensor, Tensor]:
+        if len(x_BJ) == 0:  # a worker without rows
+            return self.running_mean_J, torch.zeros_like(self.running_var_J)
+        mean_J, var_J = torch.ops.aten.batch_norm_update_stats(x_BJ, None, None, 0.0)
+        return mean_J, var_J
+
+    def _over_workers(self, mean_J: Tensor, var_J: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean, variance and rows of all workers from those of each."""
         # Moments around the running mean, which all workers share: plain squares would lose digits far from zero.
-        shifted_BJ = x_BJ - self.running_mean_J
-        sums_J, squares_J, rows = _global_sums(shifted_BJ)
-        mean_J = sums_J / rows
-        var_J = (squares_J / rows - mean_J.square()).clamp(min=0)
-        with torch.no_grad():
-            self.running_mean_J += self.momentum * mean_J
-            self.running_var_J.lerp_(var_J * rows / (rows - 1).clamp(min=1), self.momentum)
-        return torch.addcmul(self.bias_J, shifted_BJ - mean_J, self.weight_J * (var_J + self.eps).rsqrt())
+        apart_J = mean_J - self.running_mean_J
+        sums = torch.cat([rows * apart_J, rows * (var_J + apart_J.square()), rows])
+        dist.all_reduce(sums)
+        rows = sums[-1:]
+        apart_J, squares_J = (sums[:-1] / rows).chunk(2)
+        return self.running_mean_J + apart_J, (squares_J - apart_J.square()).clamp(min=0), rows
+
+
+class _Normalised(torch.autograd.Function):
+    """torch's kernels, at several times the speed of the formula, with moments of all workers.
+
+    Its gradient knows that they are moments of ``x``: dx = γ/σ·(g - mean(g) - x̂·mean(g·x̂)), with means over all rows.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_BJ: Tensor,
+        weight_J: Tensor,
+        bias_J: Tensor,
+        mean_J: Tensor,
+        var_J: Tensor,
+        rows: Tensor,
+        eps: float,
+    ) -> Tensor:
+        ctx.save_for_backward(x_BJ, weight_J, mean_J, (var_J + eps).rsqrt(), rows)
+        ctx.eps = eps
+        return batch_norm(x_BJ, mean_J, var_J, weight_J, bias_J, eps=eps) if len(x_BJ) else x_BJ.clone()
+
+    @staticmethod
+    def backward(ctx: Any, g_BJ: Tensor) -> tuple[Tensor | None, ...]:
+        x_BJ, weight_J, mean_J, scale_J, rows = ctx.saved_tensors
+        dx_BJ, dweight_J, dbias_J = _own_gradients(g_BJ, x_BJ, weight_J, mean_J, scale_J, ctx.eps)
+        if _several_workers():  # the kernel's means are over this worker's rows
+            sums_2J = torch.cat([dbias_J, dweight_J])
+            own_2J = sums_2J / max(len(x_BJ), 1)
+            dist.all_reduce(sums_2J)
+            level_J, slope_J = (own_2J - sums_2J / rows).chunk(2)
+            slope_J, factor_J = slope_J * scale_J, weight_J * scale_J
+            dx_BJ = dx_BJ + torch.addcmul(factor_J * (level_J - slope_J * mean_J), x_BJ, factor_J * slope_J)
+        return dx_BJ, dweight_J, dbias_J, None, None, None, None
+
+
+def _own_gradients(
+    g_BJ: Tensor, x_BJ: Tensor, weight_J: Tensor, mean_J: Tensor, scale_J: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of input, scale and shift if there were no rows but these."""
+    if len(x_BJ) == 0:  # which the kernel cannot do
+        return g_BJ, torch.zeros_like(weight_J), torch.zeros_like(weight_J)
+    moments = (None, None, mean_J, scale_J, True, eps)
+    return torch.ops.aten.native_batch_norm_backward(  # type: ignore[no-any-return]
+        g_BJ.contiguous(), x_BJ, weight_J, *moments, [True, True, True]
+    )
+
+
+def _several_workers() -> bool:
+    return dist.is_initialized() and dist.get_world_size() > 1
 
 
 class GroupedLayerNorm(nn.Module):
@@ -102,29 +169,3 @@ class GroupedLayerNorm(nn.Module):
         x_BKH = x.reshape(x.shape[0], *self.weight_KH.shape)
         y_BKH = layer_norm(x_BKH, x_BKH.shape[-1:], eps=self.eps)
         return torch.addcmul(self.bias_KH, y_BKH, self.weight_KH).view(x.shape)
-
-
-def _global_sums(x_BJ: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum units, their squares and rows over all rows of all workers."""
-    rows = x_BJ.new_tensor([float(len(x_BJ))])
-    sums = torch.cat([x_BJ.sum(0), x_BJ.square().sum(0), rows])
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        sums = _AllSum.apply(sums)  # type: ignore[no-untyped-call]
-    units = x_BJ.shape[1]
-    return sums[:units], sums[units:-1], sums[-1]
-
-
-class _AllSum(torch.autograd.Function):
-    """Sum over workers, whose gradient is the sum of the workers' gradients."""
-
-    @staticmethod
-    def forward(_ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.contiguous().clone()
-        dist.all_reduce(total)
-        return total

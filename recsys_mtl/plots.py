@@ -171,6 +171,35 @@ def _spread(values_TE: Floats, experts: Sequence[Sequence[str]], names: Sequence
     return spread
 
 
+def search_figure(values: Sequence[Sequence[float]], *, names: Sequence[str], title: str = "Search") -> Figure:
+    """Draw every objective over the trials, in the order they began; ``values`` are (trials, objectives)."""
+    figure = _figure(7.0, 2.6 * len(names) + 0.5)
+    figure.suptitle(title)
+    panels = figure.subplots(len(names), 1, squeeze=False).ravel()
+    for index, (panel, name) in enumerate(zip(panels, names, strict=True)):
+        heights = [value[index] for value in values]
+        panel.plot(range(len(heights)), heights, "o", color=COLORS[index % len(COLORS)], markersize=5)
+        panel.set(xlabel="trial", ylabel=name)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _plain(panel)
+    return figure
+
+
+def front_figure(
+    values: Sequence[Sequence[float]], on_front: Sequence[bool], *, names: Sequence[str], title: str = "Pareto front"
+) -> Figure:
+    """Draw the first two objectives of trials against each other; those that none beats in all objectives stand out."""
+    figure = _figure(5.6, 4.6)
+    axes = figure.add_subplot()
+    for chosen, color, label in ((False, "#b5b5b5", "beaten"), (True, COLORS[0], "on the front")):
+        points = [value for value, is_on in zip(values, on_front, strict=True) if is_on is chosen]
+        axes.plot([p[0] for p in points], [p[1] for p in points], "o", color=color, label=label, markersize=6)
+    axes.set(xlabel=names[0], ylabel=names[1], title=title)
+    axes.legend(frameon=False, fontsize=9)
+    _plain(axes)
+    return figure
+
+
 def _figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)

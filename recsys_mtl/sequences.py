@@ -8,7 +8,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from recsys_mtl.config import Config, ConfigError
-from recsys_mtl.features import FeatureLayout, Features, Sequence
+from recsys_mtl.features import Counterparts, FeatureLayout, Features, Sequence
+from recsys_mtl.histories import Packing, mean_of_rows
 from recsys_mtl.layers import ACTIVATIONS, MLP, Activation, LayerStyle
 
 
@@ -39,7 +40,7 @@ class MeanEncoder(SequenceEncoder):
     def forward(self, features: Features) -> list[Tensor]:
         """Return one (B, D) tensor per sequence."""
         pairs = zip(features.sequences, features.lengths, strict=True)
-        return [e_BLD.sum(1) / length_B.clamp(min=1).unsqueeze(1) for e_BLD, length_B in pairs]
+        return [mean_of_rows(e_ND, length_B) for e_ND, length_B in pairs]
 
 
 class AttentionConfig(Config):
@@ -67,12 +68,14 @@ class AttentionEncoder(SequenceEncoder):
     def __init__(self, config: AttentionConfig, layout: FeatureLayout) -> None:
         super().__init__()
         slices = layout.slices()
+        self.counterparts = Counterparts(layout)
         self.units = nn.ModuleList(ActivationUnit(config, sequence, slices) for sequence in layout.sequences)
 
     def forward(self, features: Features) -> list[Tensor]:
         """Return one (B, D) tensor per sequence."""
-        events = zip(self.units, features.sequences, features.lengths, strict=True)
-        return [unit(features.fields_BX, e_BLD, length_B) for unit, e_BLD, length_B in events]
+        queries = self.counterparts(features.fields_BX)
+        events = zip(self.units, queries, features.sequences, features.lengths, strict=True)
+        return [unit(q_BQ, e_ND, length_B) for unit, q_BQ, e_ND, length_B in events]
 
 
 class ActivationUnit(nn.Module):
@@ -92,6 +95,7 @@ class ActivationUnit(nn.Module):
         if not targets:
             reason = f"attention needs a target in the candidate, which no column of {sequence.name!r} has; use mean"
             raise ConfigError([f"model.bottom.sequences.kind: {reason}"])
+        self.max_length = sequence.max_length
         self.query = [slices[target] for target in targets]
         matched = [column.target is not None for column in sequence.columns for _ in range(column.dim)]
         # Rows of a unit matrix: they put each number of the candidate where the event has its counterpart.
@@ -105,20 +109,24 @@ class ActivationUnit(nn.Module):
         self.score = nn.Linear(config.hidden[-1], 1, bias=not config.normalise)  # a softmax does not see a bias
         self.normalise = config.normalise
 
-    def forward(self, fields_BX: Tensor, e_BLD: Tensor, length_B: Tensor) -> Tensor:
-        """Return the weighted sum of events (B, D)."""
-        q_BQ = torch.cat([fields_BX[:, part] for part in self.query], dim=1)
-        hidden_BLH = torch.baddbmm(self.from_query(q_BQ).unsqueeze(1), e_BLD, self._event_weights(q_BQ))
+    def forward(self, q_BQ: Tensor, e_ND: Tensor, length_B: Tensor) -> Tensor:
+        """Return the weighted sum of each row's events (B, D)."""
+        packing = Packing.of([length_B], self.max_length)
+        (e_nD,) = packing.events([e_ND], [length_B])
+        grids = zip(packing.rows(q_BQ), packing.padded(e_nD), packing.rows(packing.length_J), strict=True)
+        product_DH = (self.from_product.weight @ self.spread_QD).T
+        return packing.unrowed([self._pool(product_DH, *grid) for grid in grids])
+
+    def _pool(self, product_DH: Tensor, q_BQ: Tensor, e_BLD: Tensor, length_B: Tensor) -> Tensor:
+        """Return the weighted sum of events (B, D) of rows that have room for L events each."""
+        # Each row's weights of its events in the first layer.
+        weight_BDH = (q_BQ @ self.spread_QD).unsqueeze(2) * product_DH + self.from_event.weight.T
+        hidden_BLH = torch.baddbmm(self.from_query(q_BQ).unsqueeze(1), e_BLD, weight_BDH)
         score_BL: Tensor = self.score(self.rest(self.activation(hidden_BLH))).squeeze(2)
         padding_BL = torch.arange(e_BLD.shape[1], device=e_BLD.device) >= length_B.unsqueeze(1)
         if self.normalise:  # a row without events has a softmax too, hence the second mask
             score_BL = score_BL.masked_fill(padding_BL, torch.finfo(score_BL.dtype).min).softmax(1)
         return (score_BL.masked_fill(padding_BL, 0.0).unsqueeze(1) @ e_BLD).squeeze(1)
-
-    def _event_weights(self, q_BQ: Tensor) -> Tensor:
-        """Return each row's weights (B, D, H) of its events in the first layer."""
-        product_DH = (self.from_product.weight @ self.spread_QD).T
-        return (q_BQ @ self.spread_QD).unsqueeze(2) * product_DH + self.from_event.weight.T
 
 
 SequenceConfig = Annotated[MeanConfig | AttentionConfig, Field(discriminator="kind")]

@@ -1,5 +1,6 @@
 """Features without tables: a small layout, random tensors that follow it, and what is in a configuration's union."""
 
+from dataclasses import replace
 from itertools import chain
 from typing import Annotated, Any, get_args, get_origin
 
@@ -53,10 +54,25 @@ def features(rows: int, layout: FeatureLayout = LAYOUT, *, seed: int = 0) -> Fea
         fields_BX=torch.randn(rows, layout.fields_dim, generator=draws),
         dense_BC=torch.randn(rows, layout.num_dense, generator=draws),
         sequences=tuple(
-            e_BLD * (torch.arange(e_BLD.shape[1]) < length_B.unsqueeze(1)).unsqueeze(2)
+            e_BLD[torch.arange(e_BLD.shape[1]) < length_B.unsqueeze(1)]
             for e_BLD, length_B in zip(events, lengths, strict=True)
         ),
         lengths=tuple(lengths),
+    )
+
+
+def histories(features: Features) -> list[list[Tensor]]:
+    """Events (L, D) of each sequence's rows."""
+    pairs = zip(features.sequences, features.lengths, strict=True)
+    return [list(torch.split(e_ND, length_B.tolist())) for e_ND, length_B in pairs]
+
+
+def with_histories(features: Features, histories: list[list[Tensor]]) -> Features:
+    """Give rows other events."""
+    return replace(
+        features,
+        sequences=tuple(torch.cat(rows) for rows in histories),
+        lengths=tuple(torch.tensor([len(e_LD) for e_LD in rows]) for rows in histories),
     )
 
 

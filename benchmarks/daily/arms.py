@@ -20,7 +20,7 @@ from pipelines.train import train
 from pipelines.warm import InitFrom
 from recsys_mtl.data.day import day_facts
 from recsys_mtl.registry import BUNDLE
-from recsys_mtl.tracking.series import FinishedRun, finished_runs
+from recsys_mtl.tracking.series import FoundRun, finished_runs
 
 KEEP, RESET, SCRATCH = "incremental", "incremental, optimisers reset", "from scratch"
 ARMS = (KEEP, RESET, SCRATCH)
@@ -53,7 +53,7 @@ def learn(arm: str, config: TrainRun, days: Path, until: date | None, console: C
         daily.learn(plan, console)
 
 
-def _runs(arm: str, config: TrainRun) -> dict[str, FinishedRun]:
+def _runs(arm: str, config: TrainRun) -> dict[str, FoundRun]:
     """Return an arm's finished runs by day."""
     return {run.tags[DAY_TAG]: run for run in finished_runs(config.tracking, {SERIES_TAG: _SERIES[arm]})}
 
@@ -76,7 +76,7 @@ def results(arm: str, config: TrainRun, days: Path, until: date | None) -> dict[
     return found
 
 
-def _seconds(run: FinishedRun) -> float:
+def _seconds(run: FoundRun) -> float:
     return run.metrics.get("train/seconds", 0.0)
 
 

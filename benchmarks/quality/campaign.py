@@ -80,7 +80,7 @@ class Campaign:
         for variant in [*self.models, *self.ablations]:
             try:
                 run = self._job(variant, 0, None).run
-                run.trainer.select.check(task_names(run.tasks.of(self.data.spec.tasks)))
+                run.trainer.select.check(task_names(run.tasks.of(self.data.spec.tasks)), "trainer.select")
                 found.setdefault(variant.model, []).append(size_of(run, self.data.spec))
             except ConfigError as error:
                 problems += [f"{variant.name}: {problem}" for problem in error.problems]

@@ -67,7 +67,7 @@ def random_features(rows: int, layout: FeatureLayout) -> Features:
     """Embedded rows with sequences of full length."""
 
     def events(length: int, dim: int) -> Tensor:
-        return torch.randn(rows, length, dim)
+        return torch.randn(rows * length, dim)
 
     return Features(
         fields_BX=torch.randn(rows, layout.fields_dim),

@@ -6,7 +6,7 @@ from torch import Tensor
 from recsys_mtl.bottoms.dtrn import DTRN
 from recsys_mtl.features import Features
 from recsys_mtl.histories import Packing
-from recsys_mtl.inference.inputs import Embedded, Inputs, one_row
+from recsys_mtl.inference.inputs import Embedded, Inputs
 from recsys_mtl.inference.plain import PlainInference
 from recsys_mtl.interests import TaskInterests
 from recsys_mtl.model import Ranker
@@ -24,17 +24,18 @@ class DTRNInference(PlainInference):
 
     def below(self, embedded: Embedded) -> Tensor:
         """Return ``x_BGR``."""
-        features = self.inputs.features(embedded)
-        return self.bottom.represent(features, [fitting(self.interests, features, one_row(features))])
+        features, head = self.inputs.without_histories(embedded), self.inputs.one_row(embedded)
+        return self.bottom.represent(features, [fitting(self.interests, features, head)])
 
 
 def fitting(interests: TaskInterests, features: Features, head: Features) -> Tensor:
     """Return every task's interests (B, T, S·D) in the candidates of ``features``; ``head`` has the histories once."""
-    packing = Packing.of(head, interests.max_events)
+    packing = Packing.of(head.lengths, interests.max_events)
     h_NTD = interests.encoded(head, packing)
     parts = []
-    for query, h_nTD in zip(interests.queries, torch.split(h_NTD, list(packing.per_sequence)), strict=True):
-        q_BD, h_TnD = query(features.fields_BX), h_nTD.transpose(0, 1)
+    events = torch.split(h_NTD, list(packing.per_sequence))
+    for q_BD, h_nTD in zip(interests.asked(features.fields_BX), events, strict=True):
+        h_TnD = h_nTD.transpose(0, 1)
         weight_TBn = (q_BD @ h_TnD.transpose(1, 2)).softmax(2)  # of no event at all: the sum below is zero
         parts.append(weight_TBn @ h_TnD)
     return torch.cat(parts, dim=2).transpose(0, 1)

@@ -1,7 +1,6 @@
 """What a model reads of a request: one row of the head and one of each candidate, embedded."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -50,45 +49,33 @@ class Inputs:
         )
 
     def features(self, embedded: Embedded) -> Features:
-        """Put the inputs in the model's own order, the head's repeated for every candidate."""
+        """Put the inputs in the model's own order, the head's and its histories repeated for every candidate."""
+        rows = len(embedded.items_BV)
+        sequences, lengths = self._histories(embedded, rows)
+        return replace(self.without_histories(embedded), sequences=sequences, lengths=lengths)
+
+    def without_histories(self, embedded: Embedded) -> Features:
+        """Put all inputs but the histories in the model's own order, the head's repeated for every candidate."""
         rows, width = len(embedded.items_BV), self.layout.fields_dim
         x_BX = torch.empty(rows, width + self.layout.num_dense)
         x_BX[:, self.head_columns] = embedded.head_U
         x_BX[:, self.item_columns] = embedded.items_BV
-        histories = dict(self._histories(embedded))
-        return Features(
-            fields_BX=x_BX[:, :width],
-            dense_BC=x_BX[:, width:],
-            sequences=tuple(histories[sequence.name][0] for sequence in self.layout.sequences),
-            lengths=tuple(histories[sequence.name][1] for sequence in self.layout.sequences),
-        )
+        return Features(fields_BX=x_BX[:, :width], dense_BC=x_BX[:, width:], sequences=(), lengths=())
 
-    def _histories(self, embedded: Embedded) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
-        """Yield name, events (B, L, D) and lengths (B,) of every sequence; the request's are not copied."""
-        rows = len(embedded.items_BV)
+    def one_row(self, embedded: Embedded) -> Features:
+        """Put the first candidate's inputs in the model's own order, with the request's histories."""
+        first = replace(embedded, items_BV=embedded.items_BV[:1], own_events=())
+        return self.features(first)
+
+    def _histories(self, embedded: Embedded, rows: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return events (N, D) and lengths (B,) of every sequence."""
+        found: dict[str, tuple[Tensor, Tensor]] = {}
         for sequence, e_LD in zip(self.head.sequences, embedded.events, strict=True):
-            length_B = torch.full((rows,), len(e_LD))
-            yield sequence.name, (padded(e_LD, length_B[:1]).expand(rows, -1, -1), length_B)
-        for sequence, (e_ND, length_B) in zip(self.items.sequences, embedded.own_events, strict=True):
-            yield sequence.name, (padded(e_ND, length_B), length_B)
-
-
-def one_row(features: Features) -> Features:
-    """Take the first row, whose histories are those of the whole request."""
-    return Features(
-        fields_BX=features.fields_BX[:1],
-        dense_BC=features.dense_BC[:1],
-        sequences=tuple(e_BLD[:1] for e_BLD in features.sequences),
-        lengths=tuple(length_B[:1] for length_B in features.lengths),
-    )
-
-
-def padded(e_ND: Tensor, length_B: Tensor) -> Tensor:
-    """Lay events of all rows out as (B, L, D); L is at least 1, with zeros where there is no event."""
-    present_BL = torch.arange(max(int(length_B.max()), 1)) < length_B.unsqueeze(1)
-    e_BLD = e_ND.new_zeros(*present_BL.shape, e_ND.shape[1])
-    e_BLD[present_BL] = e_ND
-    return e_BLD
+            found[sequence.name] = (e_LD.repeat(rows, 1), torch.full((rows,), len(e_LD)))
+        for sequence, own in zip(self.items.sequences, embedded.own_events, strict=True):
+            found[sequence.name] = own
+        histories = [found[sequence.name] for sequence in self.layout.sequences]
+        return tuple(e_ND for e_ND, _ in histories), tuple(length_B for _, length_B in histories)
 
 
 def places(layout: FeatureLayout, dense: tuple[str, ...], vectors: Vectors, own_dense: list[str]) -> Tensor:

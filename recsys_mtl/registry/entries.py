@@ -21,6 +21,9 @@ BUNDLE = "bundle"
 class RegistryConfig(Config):
     """Where a finished run's bundle goes."""
 
+    enabled: bool = True
+    """Whether it becomes a version at all; it is among the run's files in any case."""
+
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_. -]*$")] = "recsys-mtl"
     """Registered model that the bundle becomes a version of."""
     alias: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = "challenger"
@@ -37,13 +40,15 @@ class RegistryConfig(Config):
 def register(
     tracking_uri: str, run_id: str, *, registry: RegistryConfig, description: str, tags: Mapping[str, str]
 ) -> int:
-    """Make a run's bundle a version, move the alias to it and return its number.
+    """Make a run's bundle a version, move the alias to it and return its number; 0 where the registry is off.
 
     A run that comes again, resumed after a crash, gets the version that it has.
 
     Raises:
         ConfigError: the run has no bundle, or the registry refuses.
     """
+    if not registry.enabled:
+        return 0
     client = connect(tracking_uri)
     with refusals(f"registry.name: {registry.name!r}"):
         if not client.list_artifacts(run_id, BUNDLE):

@@ -1,6 +1,7 @@
 """MLflow's client, quiet, and a run as any process sees it."""
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +60,13 @@ class RunHandle:
     def log_text(self, text: str, path: str) -> None:
         """Keep a text as ``path`` among the run's files."""
         self.client.log_text(self.run_id, text, path)
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Log values that belong to the run as a whole."""
+        from mlflow.entities import Metric
+
+        now = time.time_ns() // 1_000_000
+        self.client.log_batch(self.run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
 
     def log_artifacts(self, directory: Path, path: str | None = None) -> None:
         """Keep all files of ``directory`` among the run's files, under ``path`` if it is given."""

@@ -62,7 +62,10 @@ class DenseConfig(Config):
             {"params": [p for p in parameters if id(p) in chosen], "lr": self.lr * self.gates},
         ]
         return torch.optim.AdamW(
-            [group for group in groups if group["params"]], betas=self.betas, weight_decay=self.weight_decay
+            [group for group in groups if group["params"]],
+            betas=self.betas,
+            weight_decay=self.weight_decay,
+            fused=True,  # one pass over a weight and what is remembered of it
         )
 
     def schedule(self, optimizer: Optimizer, total_steps: int) -> LambdaLR:

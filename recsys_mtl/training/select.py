@@ -12,19 +12,22 @@ Metrics = Mapping[str, Mapping[str, float]]
 """Values by task and metric."""
 
 
-class SelectConfig(Config):
-    """Which weights a run keeps, and when it stops early."""
+class Criterion(Config):
+    """A number of the validation split to judge by."""
 
     metric: str = "auc"
     """Metric of the validation split to judge by: ``METRIC`` for its mean over tasks, or ``TASK/METRIC``."""
     tasks: tuple[str, ...] | None = None
     """Tasks whose mean is taken; all that have the metric where it is not given."""
     mode: Literal["max", "min"] = "max"
-    patience: NonNegativeInt | None = None
-    """Evaluations without improvement after which the run stops; it goes on to the end where it is not given."""
 
-    def check(self, tasks: Collection[str]) -> None:
-        """Make sure that there is something to judge by.
+    @property
+    def name(self) -> str:
+        """How tables and charts call it."""
+        return self.metric if self.tasks is None else f"{self.metric} of {', '.join(self.tasks)}"
+
+    def check(self, tasks: Collection[str], path: str) -> None:
+        """Make sure that there is something to judge by; ``path`` leads to it in the user's configuration.
 
         Raises:
             ConfigError: a task that the run does not learn.
@@ -33,9 +36,7 @@ class SelectConfig(Config):
         unknown = [(field, name) for field, names in named.items() for name in names if name not in tasks]
         if unknown:
             has = ", ".join(tasks)
-            raise ConfigError(
-                f"trainer.select.{field}: no task {name!r} in the run; it has {has}" for field, name in unknown
-            )
+            raise ConfigError(f"{path}.{field}: no task {name!r} in the run; it has {has}" for field, name in unknown)
 
     def value(self, metrics: Metrics) -> float:
         """Return the number to judge by; NaN if no task has it."""
@@ -54,3 +55,10 @@ class SelectConfig(Config):
         sign = -1 if self.mode == "max" else 1
         known = [(sign * value, step) for step, value in values if not math.isnan(value)]
         return [step for _, step in sorted(known)[:count]]
+
+
+class SelectConfig(Criterion):
+    """Which weights a run keeps, and when it stops early."""
+
+    patience: NonNegativeInt | None = None
+    """Evaluations without improvement after which the run stops; it goes on to the end where it is not given."""

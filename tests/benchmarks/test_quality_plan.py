@@ -225,7 +225,7 @@ def test_the_published_plan_resolves(name: str) -> None:
     for source in PUBLISHED.sources(entry):
         if source.endswith(".yaml") and not Path(source).exists():
             pytest.skip(f"no {source}")
-    load(TrainRun, [*PUBLISHED.sources(entry), "data.path=x"]).trainer.select.check(PUBLISHED.tasks)
+    load(TrainRun, [*PUBLISHED.sources(entry), "data.path=x"]).trainer.select.check(PUBLISHED.tasks, "trainer.select")
 
 
 def test_a_variant_is_named_by_its_model_and_task() -> None:

@@ -190,7 +190,9 @@ class Flat(nn.Module):
 
 def test_the_exported_dense_part_equals_eager_at_another_batch_size(ranker: Ranker) -> None:
     example, other = dense.flat(dense.features(5)), dense.flat(dense.features(11, seed=3))
-    batched = tuple({0: Dim("rows")} for _ in example)
+    rows, split = Dim("rows"), 2 + len(dense.LAYOUT.sequences)
+    names = [rows, rows, *(Dim(f"events{s}") for s in range(split - 2)), *(rows for _ in example[split:])]
+    batched = tuple({0: name} for name in names)
     with torch.no_grad():
         program = torch.export.export(Flat(ranker), example, dynamic_shapes=(batched,))
         torch.testing.assert_close(program.module()(*other), ranker(dense.unflat(other)))

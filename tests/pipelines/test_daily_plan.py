@@ -14,7 +14,7 @@ from pipelines.daily import Daily, as_dict, read_config, run
 from pipelines.daily_plan import DATA_TAG, DAY_TAG, Plan, make_plan
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.day import day_facts
-from recsys_mtl.tracking.series import FinishedRun
+from recsys_mtl.tracking.series import FoundRun
 from tests import builders, days
 
 FIRST, SECOND, THIRD, FOURTH = (date(2022, 4, day) for day in (22, 23, 24, 25))
@@ -32,9 +32,15 @@ def world(tmp_path: Path, prepared: Path) -> Path:
     return Path(shutil.copytree(prepared, tmp_path / "days"))
 
 
-def finished(world: Path, *names: date | str, digest: str | None = None) -> list[FinishedRun]:
+def finished(world: Path, *names: date | str, digest: str | None = None) -> list[FoundRun]:
     return [
-        FinishedRun(f"id-{name}", f"daily-{name}", {DAY_TAG: str(name), DATA_TAG: digest or digest_of(world, name)}, {})
+        FoundRun(
+            f"id-{name}",
+            f"daily-{name}",
+            "FINISHED",
+            {DAY_TAG: str(name), DATA_TAG: digest or digest_of(world, name)},
+            {},
+        )
         for name in names
     ]
 
@@ -47,7 +53,7 @@ def states(plan: Plan) -> dict[str, str]:
     return {step.name: step.state for step in plan.steps}
 
 
-def plan_of(world: Path, runs: list[FinishedRun], until: date | None = None, *, needs_base: bool = True) -> Plan:
+def plan_of(world: Path, runs: list[FoundRun], until: date | None = None, *, needs_base: bool = True) -> Plan:
     return make_plan(world, runs, until=until, needs_base=needs_base)
 
 

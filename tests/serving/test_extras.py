@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tests.pins import closure, modules_of, pins
+
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 MODULES = {"scikit-learn": "sklearn", "pyyaml": "yaml", "prometheus-client": "prometheus_client"}
 
@@ -41,6 +43,7 @@ def modules(*extras: str) -> set[str]:
 @pytest.mark.slow
 def test_the_service_scores_without_what_only_training_needs(bundle_path: Path) -> None:
     absent = modules("train", "cluster", "redis", "s3") - modules("serve") - modules()
+    absent |= modules_of(pins("cpu.txt").keys() - pins("serving.txt").keys())
     assert {"ray", "sklearn", "matplotlib", "redis", "boto3"} <= absent
     command = [sys.executable, "-W", "ignore", "-c", SCORE, json.dumps(sorted(absent)), str(bundle_path)]
     environment = os.environ | {"PYTHONPATH": str(PROJECT.parent)}
@@ -52,3 +55,10 @@ def test_the_service_scores_without_what_only_training_needs(bundle_path: Path) 
 def test_the_extra_serve_has_the_web_server() -> None:
     assert {"fastapi", "uvicorn", "orjson", "msgspec", "prometheus_client"} <= modules("serve")
     assert not {"ray", "fastapi", "sklearn", "matplotlib"} & modules()
+
+
+def test_the_serving_image_has_what_its_extras_ask_for() -> None:
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    extras = [line for extra in ("serve", "redis", "s3") for line in project["optional-dependencies"][extra]]
+    needed = closure([*project["dependencies"], *extras]) - {"torchrec"}  # in nodeps-cpu.txt
+    assert pins("serving.txt") == {name: version for name, version in pins("cpu.txt").items() if name in needed}

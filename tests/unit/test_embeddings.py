@@ -93,36 +93,27 @@ def test_an_id_beside_a_mean_bag_is_its_row() -> None:
     torch.testing.assert_close(fields(spec, features)["loved_tag"], tables["tag"][IDS["loved_tag"]])
 
 
-def test_a_sequence_is_its_events_in_order_then_zeros() -> None:
+def test_a_sequence_is_its_events_in_order() -> None:
     spec = spec_of(*ALL)
     _, features, tables = look_up(spec)
-    (history_BLD, likes_BLD), (history_B, likes_B) = features.sequences, features.lengths
+    (history_ND, likes_ND), (history_B, likes_B) = features.sequences, features.lengths
     assert history_B.tolist() == [4, 0, 1]
     assert likes_B.tolist() == [2, 1, 0]
-    expected = torch.zeros(ROWS, 4, DIMS["video"] + DIMS["author"])
-    for b in range(ROWS):
-        for i, (video, author) in enumerate(zip(IDS["history_video"][b], IDS["history_author"][b], strict=True)):
-            expected[b, i] = torch.cat([tables["video"][video], tables["author"][author]])
-    torch.testing.assert_close(history_BLD, expected)
-    torch.testing.assert_close(likes_BLD[0], tables["video"][IDS["likes_video"][0]])
-    torch.testing.assert_close(likes_BLD[1, 0], tables["video"][4])
-    assert not likes_BLD[1, 1:].any()
-    assert not likes_BLD[2].any()
+    expected = [
+        torch.cat([tables["video"][video], tables["author"][author]])
+        for b in range(ROWS)
+        for video, author in zip(IDS["history_video"][b], IDS["history_author"][b], strict=True)
+    ]
+    torch.testing.assert_close(history_ND, torch.stack(expected))
+    torch.testing.assert_close(likes_ND, tables["video"][[*IDS["likes_video"][0], 4]])
 
 
-def test_there_is_room_for_the_longest_sequence_of_the_batch_only() -> None:
-    _, features, _ = look_up(spec_of(*ALL))
-    assert [e_BLD.shape[1] for e_BLD in features.sequences] == [4, 2]
-
-
-def test_sequences_that_are_all_empty_have_room_for_one_event() -> None:
+def test_sequences_may_all_be_empty() -> None:
     spec = spec_of(ITEM, LIKES)
-    batch = batch_of(spec)
     empty = pa.table({"item": pa.array([1, 2], pa.int32()), "likes_video": pa.array([[], []], pa.list_(pa.int32()))})
-    (e_BLD,) = Embeddings(spec)(collate(empty, BatchLayout.of(spec, ()))).sequences
-    assert e_BLD.shape == (2, 1, DIMS["video"])
-    assert not e_BLD.any()
-    assert len(batch) == ROWS
+    features = Embeddings(spec)(collate(empty, BatchLayout.of(spec, ())))
+    assert [e_ND.shape for e_ND in features.sequences] == [(0, DIMS["video"])]
+    assert [length_B.tolist() for length_B in features.lengths] == [[0, 0]]
 
 
 def test_columns_know_their_counterpart_in_the_candidate() -> None:
@@ -169,7 +160,7 @@ def test_every_reader_of_a_table_trains_it() -> None:
     torch.manual_seed(0)
     embeddings = Embeddings(spec)
     features = embeddings(batch_of(spec))
-    loss = features.fields_BX.sum() + torch.stack([e_BLD.sum() for e_BLD in features.sequences]).sum()
+    loss = features.fields_BX.sum() + torch.stack([e_ND.sum() for e_ND in features.sequences]).sum()
     weights = dict(embeddings.named_parameters())
     gradients = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
     (video,) = (gradient for name, gradient in gradients.items() if ".video." in name)

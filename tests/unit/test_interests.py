@@ -1,6 +1,7 @@
 """Task-specific interests against the equations for one row, one task and one behaviour at a time."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -62,10 +63,10 @@ class Equations:
 
     def events(self, features: Features, row: int) -> list[Tensor]:
         """Project the most recent events and add their positions."""
-        e_LD, length = features.sequences[self.behaviour][row], int(features.lengths[self.behaviour][row])
+        e_LD = dense.histories(features)[self.behaviour][row]
         project = self.interests.projections[self.behaviour]
-        count = min(length, self.interests.max_events)
-        return [linear(project, e_LD[length - 1 - k]) + self.interests.position_LD[k] for k in range(count)]
+        count = min(len(e_LD), self.interests.max_events)
+        return [linear(project, e_LD[-1 - k]) + self.interests.position_LD[k] for k in range(count)]
 
     def block(self, index: int, h: list[Tensor]) -> list[Tensor]:
         """Run one block of the Transformer."""
@@ -124,26 +125,24 @@ def test_a_behaviour_without_events_is_zero_and_has_finite_gradients() -> None:
     empty_BS = torch.stack(batch.lengths, dim=1) == 0
     assert empty_BS.any()
     assert torch.equal((r_BTSD == 0).all(3).all(1), empty_BS)
-    nobody = replace(batch, lengths=tuple(torch.zeros_like(length_B) for length_B in batch.lengths))
-    r_BTSD = interests(nobody)
+    r_BTSD = interests(dense.with_histories(batch, [[e_LD[:0] for e_LD in rows] for rows in dense.histories(batch)]))
     assert torch.equal(r_BTSD, torch.zeros(ROWS, TASKS, 3, DIM))
     assert all((g == 0).all() for g in torch.autograd.grad(r_BTSD.sum(), list(interests.parameters())))
 
 
 def test_only_the_most_recent_events_matter() -> None:
     interests, batch = build(), features()
-    age = [length_B.unsqueeze(1) - 1 - torch.arange(e_BLD.shape[1]) for e_BLD, length_B in sequences(batch)]
-    unread = [(age_BL < 0) | (age_BL >= CONFIG.max_events) for age_BL in age]
     assert (batch.lengths[0] > CONFIG.max_events).any()
-    assert torch.equal(interests(shifted(batch, unread)), interests(batch))
-    latest = shifted(batch, [age_BL == 0 for age_BL in age])
+    unread = changed(batch, lambda e_LD: torch.cat([e_LD[: -CONFIG.max_events] + 1, e_LD[-CONFIG.max_events :]]))
+    assert torch.equal(interests(unread), interests(batch))
+    latest = changed(batch, lambda e_LD: torch.cat([e_LD[:-1], e_LD[-1:] + 1]))
     some_BS = torch.stack(batch.lengths, dim=1) > 0
     assert torch.equal((interests(latest) != interests(batch)).any(3).any(1), some_BS)
 
 
 def test_order_matters_through_positions_alone() -> None:
     interests, batch = build(CONFIG.model_copy(update={"max_events": 6})), features()
-    backward = replace(batch, sequences=tuple(reversed_events(*sequence) for sequence in sequences(batch)))
+    backward = changed(batch, lambda e_LD: e_LD.flip(0))
     several_BS = torch.stack(batch.lengths, dim=1) > 1
     changed_BS = ((interests(backward) - interests(batch)).abs() > 1e-4).any(3).any(1)
     assert torch.equal(changed_BS, several_BS)
@@ -158,7 +157,7 @@ def test_a_row_does_not_see_the_others() -> None:
         alone = Features(
             batch.fields_BX[b : b + 1],
             batch.dense_BC[b : b + 1],
-            tuple(e_BLD[b : b + 1, : max(int(length_B[b]), 1)] for e_BLD, length_B in sequences(batch)),
+            tuple(rows[b] for rows in dense.histories(batch)),
             tuple(length_B[b : b + 1] for length_B in batch.lengths),
         )
         torch.testing.assert_close(interests(alone), r_BTSD[b : b + 1])
@@ -166,16 +165,15 @@ def test_a_row_does_not_see_the_others() -> None:
 
 def test_where_every_place_is_computed_results_and_gradients_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     interests, batch = build(), features(20)
-    padding = [torch.arange(e_BLD.shape[1]) >= length_B.unsqueeze(1) for e_BLD, length_B in sequences(batch)]
     target = torch.randn(20, TASKS, 3, DIM)
 
-    def outcome(features: Features) -> list[Tensor]:
-        r_BTSD = interests(features)
+    def outcome() -> list[Tensor]:
+        r_BTSD = interests(batch)
         return [r_BTSD, *torch.autograd.grad((r_BTSD * target).sum(), list(interests.parameters()))]
 
-    packed = outcome(batch)
+    packed = outcome()
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    for every, some in zip(outcome(shifted(batch, padding)), packed, strict=True):
+    for every, some in zip(outcome(), packed, strict=True):
         torch.testing.assert_close(every, some, rtol=1e-4, atol=1e-5)
 
 
@@ -209,16 +207,6 @@ def test_heads_must_divide_the_width() -> None:
         InterestsConfig(num_heads=5)
 
 
-def sequences(batch: Features) -> list[tuple[Tensor, Tensor]]:
-    return list(zip(batch.sequences, batch.lengths, strict=True))
-
-
-def shifted(batch: Features, where: list[Tensor]) -> Features:
-    """Add 1 to every number of some events."""
-    events = zip(batch.sequences, where, strict=True)
-    return replace(batch, sequences=tuple(e_BLD + where_BL.unsqueeze(2) for e_BLD, where_BL in events))
-
-
-def reversed_events(e_BLD: Tensor, length_B: Tensor) -> Tensor:
-    rows = zip(e_BLD, length_B.tolist(), strict=True)
-    return torch.stack([torch.cat([e_LD[:length].flip(0), e_LD[length:]]) for e_LD, length in rows])
+def changed(batch: Features, change: Callable[[Tensor], Tensor]) -> Features:
+    """Change the events of every history."""
+    return dense.with_histories(batch, [[change(e_LD) for e_LD in rows] for rows in dense.histories(batch)])

@@ -23,15 +23,14 @@ def build(config: AttentionConfig, layout: FeatureLayout = dense.LAYOUT) -> Atte
     return config.build(layout)
 
 
-def test_the_mean_is_over_events_not_padding() -> None:
+def test_the_mean_is_over_a_rows_events() -> None:
     features = dense.features(ROWS)
     pooled = MeanConfig().build(dense.LAYOUT)(features)
     assert len(pooled) == 2
-    for mean_BD, e_BLD, length_B in zip(pooled, features.sequences, features.lengths, strict=True):
-        for b in range(ROWS):
-            events = [e_BLD[b, i] for i in range(int(length_B[b]))]
-            expected = torch.stack(events).mean(0) if events else torch.zeros(e_BLD.shape[2])
-            torch.testing.assert_close(mean_BD[b], expected)
+    for mean_BD, rows in zip(pooled, dense.histories(features), strict=True):
+        for mean_D, e_LD in zip(mean_BD, rows, strict=True):
+            expected = torch.stack(list(e_LD)).mean(0) if len(e_LD) else torch.zeros_like(mean_D)
+            torch.testing.assert_close(mean_D, expected)
 
 
 class PaperUnit:
@@ -97,27 +96,31 @@ def test_attention_is_dins_unit(hidden: tuple[int, ...], activation: Activation,
         targets = [column.target for column in sequence.columns if column.target is not None]
         for b in range(ROWS):
             q_Q = torch.cat([features.fields_BX[b, slices[target]] for target in targets])
-            events = [features.sequences[s][b, i] for i in range(int(features.lengths[s][b]))]
+            events = list(dense.histories(features)[s][b])
             expected = papers[s].pool(q_Q, events) if events else torch.zeros(sequence.dim)
             torch.testing.assert_close(pooled_BD[b], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("normalise", [True, False])
-def test_what_stands_after_the_events_does_not_matter(normalise: bool) -> None:
-    encoder, features = build(AttentionConfig(normalise=normalise)), dense.features(ROWS)
-    noisy = replace(features, sequences=tuple(
-        torch.where((torch.arange(e_BLD.shape[1]) < length_B.unsqueeze(1)).unsqueeze(2), e_BLD, 5.0)
-        for e_BLD, length_B in zip(features.sequences, features.lengths, strict=True)
-    ))  # fmt: skip
-    torch.testing.assert_close(encoder(noisy), encoder(features))
-
-
 @pytest.mark.parametrize("config", [MeanConfig(), AttentionConfig(), AttentionConfig(normalise=False)])
-def test_room_for_longer_sequences_does_not_matter(config: MeanConfig | AttentionConfig) -> None:
+def test_a_compiled_program_has_the_same_results_and_gradients(
+    config: MeanConfig | AttentionConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     encoder, features = config.build(dense.LAYOUT), dense.features(ROWS)
-    roomy = replace(features, sequences=tuple(nn.functional.pad(e, (0, 0, 0, 4)) for e in features.sequences))
-    torch.testing.assert_close(encoder(roomy), encoder(features))
+    inputs = [features.fields_BX, *features.sequences]
+    targets = [torch.randn(ROWS, sequence.dim) for sequence in dense.LAYOUT.sequences]
+
+    def outcome() -> list[Tensor]:
+        given = [x.clone().requires_grad_() for x in inputs]
+        pooled = encoder(replace(features, fields_BX=given[0], sequences=tuple(given[1:])))
+        loss = torch.stack([(y_BD * t_BD).sum() for y_BD, t_BD in zip(pooled, targets, strict=True)]).sum()
+        learnt = [*given, *encoder.parameters()]
+        return [*pooled, *torch.autograd.grad(loss, learnt, materialize_grads=True)]
+
+    by_length = outcome()
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    for every, some in zip(outcome(), by_length, strict=True):
+        torch.testing.assert_close(every, some, rtol=1e-4, atol=1e-5)
 
 
 def test_the_candidate_decides_which_event_counts() -> None:
@@ -132,8 +135,9 @@ def test_the_candidate_decides_which_event_counts() -> None:
 @pytest.mark.parametrize("normalise", [True, False])
 def test_rows_without_events_have_finite_gradients(normalise: bool) -> None:
     encoder, features = build(AttentionConfig(normalise=normalise)), dense.features(ROWS)
-    empty = replace(features, lengths=tuple(torch.zeros_like(length_B) for length_B in features.lengths))
-    pooled = encoder(empty)
+    pooled = encoder(
+        dense.with_histories(features, [[e_LD[:0] for e_LD in rows] for rows in dense.histories(features)])
+    )
     assert all(torch.equal(pooled_BD, torch.zeros_like(pooled_BD)) for pooled_BD in pooled)
     loss = torch.stack([pooled_BD.sum() for pooled_BD in pooled]).sum()
     assert all(
@@ -147,7 +151,7 @@ def test_half_precision_has_a_softmax_of_empty_rows_too(dtype: torch.dtype) -> N
     half = Features(
         features.fields_BX.to(dtype),
         features.dense_BC.to(dtype),
-        tuple(e_BLD.to(dtype) for e_BLD in features.sequences),
+        tuple(e_ND.to(dtype) for e_ND in features.sequences),
         features.lengths,
     )
     assert all(pooled_BD.isfinite().all() for pooled_BD in encoder(half))

@@ -83,7 +83,9 @@ def test_every_field_and_sequence_has_a_token_and_numbers_share_some() -> None:
 def test_small_embeddings_make_patterns_of_each_impression_too() -> None:
     """Tables start small: a token that was mostly its bias would be read alike from every row."""
     bottom, features = build(sequences=MeanConfig()), dense.features(64)
-    small = replace(features, fields_BX=features.fields_BX / 20, sequences=tuple(e / 20 for e in features.sequences))
+    small = replace(
+        features, fields_BX=features.fields_BX / 20, sequences=tuple(e_ND / 20 for e_ND in features.sequences)
+    )
     spread = [patterns(bottom, given).std(0).mean().item() for given in (features, small)]
     assert spread[1] > 0.8 * spread[0] > 0.05
 

@@ -1,0 +1,1 @@
+"""The Helm chart, what its values may be, and where ``helm`` comes from."""
