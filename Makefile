@@ -6,7 +6,7 @@ DEVICE ?= cpu
 VENV ?= .venv$(if $(filter-out cpu,$(DEVICE)),-$(DEVICE))
 PYTHON ?= $(shell for name in python3.11 python3; do $$name -c "" 2>/dev/null && echo $$name && break; done)
 
-# For bench-quality: a prepared data set, where results go, and more options.
+# For bench-quality: a prepared data set. For both benchmarks: where results go, and more options.
 DATA ?= data/kuairand
 OUT ?= runs/quality
 ARGS ?=
@@ -49,8 +49,9 @@ check: setup $(HELM) ## Format, lint, types, import contracts and tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
 
-bench: setup ## Run the benchmarks
-	@$(BIN)/python -m benchmarks
+bench: OUT = runs/training
+bench: setup ## Measure training beside other libraries and the machine's limits (an hour; ARGS=--quick: minutes)
+	@$(BIN)/python -m benchmarks.training --out $(OUT) $(ARGS)
 
 bench-quality: setup ## Train all models on DATA and report what each is worth (hours; ARGS=--quick: minutes)
 	@$(BIN)/python -m benchmarks.quality $(DATA) --out $(OUT) $(ARGS)

@@ -104,10 +104,10 @@ def describe(job: Job) -> Result:
     }
 
 
-def run_command(command: list[str], log: Path) -> str:
+def run_command(command: list[str], log: Path, variables: Mapping[str, str] | None = None) -> str:
     """Run a command to its end and return its output; if this process is stopped, the command is stopped too."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"COLUMNS": "160"}
+    environment = {**os.environ, "COLUMNS": "160", **(variables or {})}
     with log.open("w", encoding="utf-8") as file, stop_signals_raise():
         process = subprocess.Popen(
             command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True

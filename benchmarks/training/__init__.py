@@ -1,0 +1,1 @@
+"""How fast models train, beside other libraries, beside what the machine can do, and as sizes grow."""
