@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from helm.parts import Object, Placement, PlainText, Resources, ServiceAccount
+from pipelines.daily_config import Pipeline
 from pipelines.run import TrainRun
 from recsys_mtl.config import Config
 
@@ -81,6 +82,8 @@ class Daily(Config):
     suspend: bool
     days: PlainText
     """Where prepared days appear, ``s3://BUCKET/PREFIX``."""
+    pipeline: Pipeline
+    """What is done besides learning; empty: nothing."""
     args: list[PlainText]
     """More arguments of ``recsys-mtl daily``."""
     successfulJobsHistoryLimit: NonNegativeInt

@@ -105,7 +105,7 @@ class Daily:
                 Day(world, step, run).go(learn, self.runs)
         except Exception as error:
             told = world.pipeline.notify
-            if told is not None and "failed" in told.on:
+            if told is not None and "failed" in told.when:
                 for problem in notify(told, message_of(world, step.name, decision="failed", problem=str(error))):
                     world.say(problem)
             raise

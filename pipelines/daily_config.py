@@ -66,7 +66,7 @@ class NotifyConfig(Config):
     """Gets a POST with a JSON body. ``$NAME`` takes the address from the environment: it is often a secret."""
     command: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Program and arguments; gets the same JSON on its standard input."""
-    on: Annotated[tuple[State, ...], Field(min_length=1)] = ("promote", "keep", "reject", "failed")
+    when: Annotated[tuple[State, ...], Field(min_length=1)] = ("promote", "keep", "reject", "failed")
     timeout_s: PositiveFloat = 10.0
 
     @model_validator(mode="after")

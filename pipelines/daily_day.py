@@ -114,7 +114,7 @@ class Day:
     def tell(self, found: Result) -> None:
         """Tell whom it concerns. Who cannot be told is named here, and nothing else happens."""
         config, world = self.world.pipeline.notify, self.world
-        if config is None or found["decision"] not in config.on:
+        if config is None or found["decision"] not in config.when:
             return
         given = config
         message = message_of(world, self.step.name, **found, pipeline_run_id=self.run.run_id)

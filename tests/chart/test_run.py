@@ -1,5 +1,6 @@
 """What the chart tells our programs is what they understand: configuration, commands, variables."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import yaml
 
 from pipelines.cli import app
 from pipelines.daily import read_config
+from pipelines.daily_config import Pipeline
+from pipelines.policy import Policy
 from pipelines.run import TrainRun
 from pipelines.submit import problems_elsewhere
 from recsys_mtl.config import load
@@ -19,16 +22,21 @@ from tests.chart.charts import VALUES, Manifest
 
 PRESETS = "/app/configs/"
 """Where the training image has them."""
-RUN = "/etc/recsys-mtl/run.yaml"
+RUN, PIPELINE = "/etc/recsys-mtl/run.yaml", "/etc/recsys-mtl/pipeline.yaml"
 
 
 def arguments(rayjob: Manifest, manifests: tuple[Manifest, ...], folder: Path) -> dict[str, Any]:
     """Parse a job's command as `recsys-mtl` does, with files where they are here."""
-    run = folder / "run.yaml"
-    run.write_text(charts.one(manifests, "ConfigMap", "training")["data"]["run.yaml"])
+    here = {
+        PRESETS: f"{charts.ROOT}/pipelines/configs/",
+        RUN: f"{folder}/run.yaml",
+        PIPELINE: f"{folder}/pipeline.yaml",
+    }
+    for name, text in charts.one(manifests, "ConfigMap", "training")["data"].items():
+        (folder / name).write_text(text.replace(PRESETS, here[PRESETS]))
     program, name, *words = shlex.split(rayjob["spec"]["entrypoint"])
     assert program == "recsys-mtl"
-    there = [word.replace(RUN, str(run)).replace(PRESETS, f"{charts.ROOT}/pipelines/configs/") for word in words]
+    there = [re.sub("|".join(here), lambda found: here[found[0]], word) for word in words]
     group: Any = typer.main.get_command(app)
     parsed: dict[str, Any] = group.commands[name].make_context(name, there).params
     return parsed
@@ -60,6 +68,23 @@ def test_a_daily_run_s_configuration_is_a_training_run(case: str, tmp_path: Path
     assert run.trainer.checkpoint.path.startswith("s3://") or run.trainer.checkpoint.every_steps is None
     if case == "everything":
         assert (given["series"], given["optimizer"]) == ("feed", "reset")
+
+
+def test_a_daily_run_does_what_its_pipeline_says(tmp_path: Path) -> None:
+    manifests = charts.rendered(*VALUES["aws-s3"])
+    given = arguments(charts.daily_rayjob(manifests), manifests, tmp_path)
+    pipeline = load(Pipeline, given["pipeline"])
+    assert pipeline.steps == ("train", "judge", "publish", "notify")
+    assert pipeline.judge.policy == load(Policy, [f"{charts.ROOT}/pipelines/configs/policy/refresh.yaml"])
+    assert pipeline.notify is not None
+    (head,) = (one for name, one in charts.containers(charts.objects("aws-s3")).items() if name.endswith("ray-head"))
+    assert pipeline.notify.url in {f"${variable['name']}" for variable in head["env"]}
+
+
+def test_a_daily_run_without_a_pipeline_learns_and_no_more(tmp_path: Path) -> None:
+    manifests = charts.rendered(*VALUES["gpu"])
+    assert arguments(charts.daily_rayjob(manifests), manifests, tmp_path)["pipeline"] == ()
+    assert "pipeline.yaml" not in charts.one(manifests, "ConfigMap", "training")["data"]
 
 
 def test_a_run_s_fields_go_before_presets_and_keep_their_numbers(tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ REFUSED = [
     ("mlflow.password=x", "password"),
     ("job.name=a-name-of-17-char", "name"),
     ("daily.args[0]=it's", "args"),
+    ("daily.pipeline.judge.policy.objective.margins=0", "margins"),
+    ("daily.pipeline.publish.to=", "to"),
     ("monitoring.alerts.p99Seconds=0", "p99Seconds"),
     ("networkPolicy.egressPorts[0]=https", "egressPorts"),
     ("fullnameOverride=Capital", "fullnameOverride"),
@@ -124,7 +126,7 @@ def test_every_value_has_a_default_that_a_person_can_read() -> None:
     while todo:
         part, tree, path = todo.pop()
         part = SCHEMA["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
-        if path in {".training.run", ".serving.settings"} or "properties" not in part:
+        if path in {".training.run", ".daily.pipeline", ".serving.settings"} or "properties" not in part:
             continue
         assert set(tree) == part["properties"].keys() - {"global"}, path
         todo += [(part["properties"][name], child, f"{path}.{name}") for name, child in tree.items()]

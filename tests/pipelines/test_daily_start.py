@@ -1,5 +1,6 @@
 """What a day begins with and is judged by, whatever became of the days before."""
 
+import re
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipelines.daily_prepare import coming_days, fingerprint
 from pipelines.daily_start import FROM_TAG, REFUSED, address, judging_rows, sound, starting_point
 from pipelines.notify import notify
 from pipelines.policy import Policy
-from recsys_mtl.config import ConfigError, load, validate
+from recsys_mtl.config import Config, ConfigError, load, validate
 from recsys_mtl.data.day import day_facts
 from recsys_mtl.storage import locate
 from recsys_mtl.tracking.series import FoundRun
@@ -159,3 +160,11 @@ def test_an_address_from_the_environment_is_not_told_to_anybody(monkeypatch: pyt
     monkeypatch.setenv("HOOK", "no address: secret")
     (problem,) = notify(config, message)
     assert "secret" not in problem
+
+
+@pytest.mark.parametrize("page, program", [("daily.md", Pipeline), ("promotion.md", Policy)])
+def test_the_file_on_a_page_is_one(page: str, program: type[Config], tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    (block, *_) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "file.yaml").write_text(block)
+    load(program, [str(tmp_path / "file.yaml")])
