@@ -47,7 +47,7 @@ check: setup $(HELM) ## Format, lint, types, import contracts and tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=25
 
 bench: OUT = runs/training
 bench: setup ## Measure training beside other libraries and the machine's limits (an hour; ARGS=--quick: minutes)

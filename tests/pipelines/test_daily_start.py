@@ -162,7 +162,7 @@ def test_an_address_from_the_environment_is_not_told_to_anybody(monkeypatch: pyt
     assert "secret" not in problem
 
 
-@pytest.mark.parametrize("page, program", [("daily.md", Pipeline), ("promotion.md", Policy)])
+@pytest.mark.parametrize(("page", "program"), [("daily.md", Pipeline), ("promotion.md", Policy)])
 def test_the_file_on_a_page_is_one(page: str, program: type[Config], tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
     (block, *_) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
