@@ -11,6 +11,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 from rich.console import Console
 
+from pipelines.allocator import allocator
 from pipelines.cluster import cluster
 from pipelines.display import TrainingDisplay
 from pipelines.monitor import Event, Monitor
@@ -105,6 +106,7 @@ def launch(run: TrainRun, run_id: str, box: Any, *, verbose: bool) -> None:
             storage_path=str(storage),
             failure_config=FailureConfig(max_failures=failures),
             callbacks=[Patience(config)],  # type: ignore[list-item]  # Ray takes its internal ones, too
+            worker_runtime_env={"env_vars": allocator()},
         ),
     )
     try:

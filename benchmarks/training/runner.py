@@ -15,6 +15,7 @@ from benchmarks.training import commands, startup
 from benchmarks.training.peers import environment
 from benchmarks.training.plan import EVERY_ROUND, PEER_OF, ROWS, Measurement, Plan
 from benchmarks.training.shapes import generated
+from pipelines.allocator import allocator
 
 ADAM_COPIES = 4
 """Numbers for each weight of a peer's table: itself, its gradient, which has all rows, and Adam's two moments."""
@@ -93,8 +94,8 @@ class Runner:
         with tempfile.TemporaryDirectory() as directory:
             answer = Path(directory) / "answer.json"
             job = one.settings["job"] | {"data": str(data), "shape": one.settings["shape"]}
-            quiet = {} if peer is None else environment.OFFLINE
-            run_command([*command, json.dumps(job), str(answer)], log, quiet)
+            variables = allocator() if peer is None else environment.OFFLINE
+            run_command([*command, json.dumps(job), str(answer)], log, variables)
             if not answer.is_file():
                 raise RunFailedError(f"see {log}")
             return json.loads(answer.read_text(encoding="utf-8"))  # type: ignore[no-any-return]

@@ -1,0 +1,45 @@
+"""What a training worker's step frees, the next one takes without asking the system for it."""
+
+import os
+import subprocess
+import sys
+
+from pipelines.allocator import CONF, LIBRARY, PRELOAD, allocator
+
+ROUNDS = """
+import resource, threading, torch
+
+def faults():  # pages that the system had to bring in
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def rounds():
+    for number in range(6):
+        before = faults()
+        for size in (6_000_000, 30_000, 20_000_000):
+            torch.ones(size)
+        print(faults() - before)
+
+thread = threading.Thread(target=rounds)  # as Ray calls what it trains with
+thread.start()
+thread.join()
+"""
+PAGES = 4 * 20_000_000 // 4096
+
+
+def faults_of_later_rounds(**variables: str) -> list[int]:
+    """Run rounds of the same allocations in a process of its own, and count the page faults of the last ones."""
+    done = subprocess.run(
+        [sys.executable, "-c", ROUNDS], env=os.environ | variables, capture_output=True, text=True, check=True
+    )
+    assert not done.stderr
+    return [int(line) for line in done.stdout.split()][3:]
+
+
+def test_freed_memory_is_taken_again() -> None:
+    assert LIBRARY.is_file()
+    assert max(faults_of_later_rounds(**allocator({}))) < PAGES / 20
+    assert min(faults_of_later_rounds()) > PAGES / 2
+
+
+def test_a_person_s_own_choice_stays() -> None:
+    assert allocator({PRELOAD: "/usr/lib/libtcmalloc.so"}) == allocator({CONF: "thp:never"}) == {}
