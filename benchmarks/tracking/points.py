@@ -34,7 +34,9 @@ class Timing:
         return f"| {self.store} | {numbers} |"
 
 
-HEADER = f"| store | points | training waits, s | server has all, s | under {TARGET_S:.0f} s | load average |\n|---|---:|---:|---:|---|---:|"
+HEADER = f"""\
+| store | points | training waits, s | server has all, s | under {TARGET_S:.0f} s | load average |
+|---|---:|---:|---:|---|---:|"""
 
 
 def measure(metrics: int, steps: int, repeats: int) -> Iterator[Timing]:
