@@ -19,9 +19,9 @@ class Machine:
         from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
         from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
-        self._monitors: list[Any] = [CPUMonitor(), NetworkMonitor()]
+        self._monitors: list[Any] = [CPUMonitor(), NetworkMonitor()]  # type: ignore[no-untyped-call]
         with suppress(ImportError, RuntimeError):  # the driver's library is not installed; there is no GPU
-            self._monitors.append(GPUMonitor())
+            self._monitors.append(GPUMonitor())  # type: ignore[no-untyped-call]
         self.sample()  # processors count from the sample before
 
     def sample(self) -> dict[str, float]:

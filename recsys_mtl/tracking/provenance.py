@@ -13,7 +13,7 @@ SOURCE = "recsys-mtl"
 
 def origin_tags(directory: Path = Path()) -> dict[str, str]:
     """Return the user, the commit checked out at ``directory`` and this library's version, where there are any."""
-    tags = {}
+    tags: dict[str, str] = {}
     if commit := git_commit(directory):
         tags |= {"git_commit": commit, "mlflow.source.git.commit": commit}
     with suppress(PackageNotFoundError):  # run from a source tree that is not installed

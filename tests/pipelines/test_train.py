@@ -77,7 +77,10 @@ def test_the_run_is_finished_and_has_its_curves(world: World) -> None:
 
 def test_the_run_names_its_data_set(world: World) -> None:
     run = connect(world.uri).get_run(world.finished.run_id)
+    assert run.inputs is not None
     (found,) = run.inputs.dataset_inputs
+    assert found.dataset.profile is not None
+    assert found.dataset.schema is not None
     assert (found.dataset.name, found.dataset.digest) == ("data", run.data.tags["data_fingerprint"])
     assert json.loads(found.dataset.profile)["train_rows"] == 400
     types = {column["name"]: column["type"] for column in json.loads(found.dataset.schema)["mlflow_colspec"]}
@@ -151,7 +154,7 @@ def test_it_is_registered_as_challenger(world: World) -> None:
 
 
 def test_the_version_s_page_has_the_model_card(world: World) -> None:
-    description = connect(world.uri).get_model_version("test-model", "1").description
+    description = connect(world.uri).get_model_version("test-model", "1").description or ""
     assert description.startswith("test split: click AUC 0.")
     assert "\n## Quality\n" in description
     assert "\n## Limits\n" in description
