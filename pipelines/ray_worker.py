@@ -11,6 +11,7 @@ import ray.train.torch
 import torch
 
 from pipelines.bundling import make_bundle
+from pipelines.described import headline, held_out
 from pipelines.monitor import Event
 from pipelines.pictures import figures
 from pipelines.quiet import quiet
@@ -83,7 +84,8 @@ def leave(log: MetricLog, run: TrainRun, trained: Trained, run_id: str) -> dict[
     at, tested = trained.outcome.best_step, trained.test.compute()
     log.log(at, flat("test", tested) | seconds)
     log.log_rows(QUALITY, quality_rows("test", at, tested), key=("split", "step"))
-    log.tag({"failed_saves": str(trained.outcome.failed_saves)})
+    line = headline(tested, held_out(run))
+    log.tag({"failed_saves": str(trained.outcome.failed_saves), "mlflow.note.content": line})
     found = [] if trained.health is None else alarms(trained.health, run.health)
     extra = {**vars(trained.outcome), "alarms": [alarm.text for alarm in found], "left_out": trained.outcome.left_out}
     extra |= {"valid": trained.valid.compute(), "card": card}

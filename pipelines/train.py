@@ -67,7 +67,8 @@ def train(
         console.print(f"run {tracked.run_id} ({run.run_name}) {verb}, starting {workers} Ray workers", highlight=False)
         log_data(tracked, described.data_set(run.data.path, spec))
         final = run_workers(run, tracked, console, verbose=verbose, watch=watch)
-        description = described.description(headline(final.metrics, held_out(run)), final.extra["card"])
+        line = described.headline(final.metrics, described.held_out(run))
+        description = described.description(line, final.extra["card"])
         version = hand_over(run, tracked.run_id, final, description=description, tags=tags, console=console)
     report(console, final, tracked.run_id, run, version)
     return Finished(tracked.run_id, run.registry.name, version, final.metrics, final.extra)
@@ -132,21 +133,9 @@ def preflight(run: TrainRun) -> Spec:
     return program.spec
 
 
-def held_out(run: TrainRun) -> str:
-    """Name the rows that a run's final metrics are of."""
-    return "before learning these rows" if run.trainer.progressive else "test split"
-
-
-def headline(metrics: Metrics, rows: str) -> str:
-    """Say in one line how good a version is."""
-    return f"{rows}: " + ", ".join(
-        f"{task} AUC {values['auc']:.4f}" for task, values in metrics.items() if "auc" in values
-    )
-
-
 def report(console: Console, final: Event, run_id: str, run: TrainRun, version: int) -> None:
     """Print what a finished run has to show."""
-    for table in metrics_table(final.metrics, held_out(run)):
+    for table in metrics_table(final.metrics, described.held_out(run)):
         console.print(table)
     for line in final_lines(final.metrics):
         console.print(line, highlight=False)

@@ -13,8 +13,12 @@ PATIENCE_MS = 120_000
 QUIET_MS = 1500
 """How long charts and pictures take to settle after they are there."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-UNASKED = {"mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true", "mlflow.assistant.panelOpen_v1": "false"}
-"""What a browser remembers of someone who has closed MLflow's assistant."""
+REMEMBERED = {
+    "mlflow.workflowType_v1": '"machine_learning"',
+    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
+    "mlflow.assistant.panelOpen_v1": "false",
+}
+"""What a browser remembers of someone who chose "Model training" and closed MLflow's assistant."""
 EXPECTED = ("users/current", "path=MLmodel")
 """Requests that MLflow answers with an error here: there are no accounts, and a bundle is not a model of MLflow's."""
 NOTICE = "[role=alert]:visible, [class*=notification-error]:visible"
@@ -91,7 +95,7 @@ def window(address: str) -> Iterator[Window]:
         # the sandbox needs rights that a container rarely has; the only pages are our own server's
         running = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         context = running.new_context(viewport={"width": WIDTH, "height": HEIGHT})
-        for name, value in UNASKED.items():
+        for name, value in REMEMBERED.items():
             context.add_init_script(f"window.localStorage.setItem({name!r}, {value!r})")
         context.set_default_timeout(PATIENCE_MS)
         shown = Window(context.new_page(), address)
