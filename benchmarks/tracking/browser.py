@@ -94,9 +94,11 @@ def window(address: str) -> Iterator[Window]:
     with sync_playwright() as playwright:
         # the sandbox needs rights that a container rarely has; the only pages are our own server's
         running = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        context = running.new_context(viewport={"width": WIDTH, "height": HEIGHT})
-        for name, value in REMEMBERED.items():
-            context.add_init_script(f"window.localStorage.setItem({name!r}, {value!r})")
+        memory = [{"name": name, "value": value} for name, value in REMEMBERED.items()]
+        context = running.new_context(
+            viewport={"width": WIDTH, "height": HEIGHT},
+            storage_state={"cookies": [], "origins": [{"origin": address, "localStorage": memory}]},
+        )
         context.set_default_timeout(PATIENCE_MS)
         shown = Window(context.new_page(), address)
         shown.page.on("response", shown._heard)
