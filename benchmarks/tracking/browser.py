@@ -34,7 +34,7 @@ class View:
     search: str | None = None
     """What is typed into the search for charts."""
     charts: int = 0
-    """Least number of drawn charts."""
+    """Least number of drawn lines, one for each run in each chart."""
     picture: bool = False
     """Whether a picture is shown."""
 
