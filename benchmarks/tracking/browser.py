@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import Page, Response, sync_playwright
+from playwright.sync_api import Page, Response, StorageState, sync_playwright
 
 WIDTH, HEIGHT = 1600, 900
 PATIENCE_MS = 120_000
@@ -94,11 +94,16 @@ def window(address: str) -> Iterator[Window]:
     with sync_playwright() as playwright:
         # the sandbox needs rights that a container rarely has; the only pages are our own server's
         running = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        memory = [{"name": name, "value": value} for name, value in REMEMBERED.items()]
-        context = running.new_context(
-            viewport={"width": WIDTH, "height": HEIGHT},
-            storage_state={"cookies": [], "origins": [{"origin": address, "localStorage": memory}]},
-        )
+        memory: StorageState = {
+            "cookies": [],
+            "origins": [
+                {
+                    "origin": address,
+                    "localStorage": [{"name": name, "value": value} for name, value in REMEMBERED.items()],
+                }
+            ],
+        }
+        context = running.new_context(viewport={"width": WIDTH, "height": HEIGHT}, storage_state=memory)
         context.set_default_timeout(PATIENCE_MS)
         shown = Window(context.new_page(), address)
         shown.page.on("response", shown._heard)
