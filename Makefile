@@ -40,7 +40,8 @@ test-faults: setup ## Break real training runs in every way that the tests know 
 		tests/pipelines/test_submit.py tests/pipelines/test_object_store.py tests/pipelines/test_server_away.py \
 		tests/pipelines/test_daily.py tests/pipelines/test_tune.py \
 		tests/distributed/test_checkpoint.py tests/distributed/test_save_faults.py \
-		tests/serving/test_registry_server.py tests/benchmarks/test_soak_whole.py
+		tests/serving/test_registry_server.py tests/benchmarks/test_soak_whole.py \
+		tests/benchmarks/test_tracking_pages.py
 
 check: setup $(HELM) ## Format, lint, types, import contracts and tests
 	$(BIN)/ruff format --check .

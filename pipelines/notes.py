@@ -12,7 +12,7 @@ from recsys_mtl.tracking.client import RunHandle
 DECISION, LINE, AT, AGAINST = "policy.decision", "policy.verdict", "policy.at", "policy.champion"
 """Tags of a version, and of its run, with what was decided about it."""
 NOTE = "policy: "
-"""Line of a version's description that holds the verdict."""
+"""Line of a version's description that holds the verdict, behind the first one."""
 
 
 def keep(verdict: Verdict, uri: str) -> None:
@@ -38,7 +38,7 @@ def note(model: str, version: int, decision: str, line: str, uri: str, more: Map
     tags = {DECISION: decision, LINE: line, AT: datetime.now(UTC).isoformat(timespec="seconds"), **(more or {})}
     text, _ = describe_version(uri, model, version)
     lines = [each for each in text.splitlines() if not each.startswith(NOTE)]
-    annotate(uri, model, version, tags=tags, description="\n".join([*lines, NOTE + line]).strip())
+    annotate(uri, model, version, tags=tags, description="\n".join([*lines[:1], NOTE + line, *lines[1:]]).strip())
     run_id = describe(f"models:/{model}/{version}", uri).run_id
     if run_id is not None:
         RunHandle(connect(uri), run_id).set_tags(tags)

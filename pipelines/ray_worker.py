@@ -11,17 +11,19 @@ import ray.train.torch
 import torch
 
 from pipelines.bundling import make_bundle
+from pipelines.described import headline, held_out
 from pipelines.monitor import Event
 from pipelines.pictures import figures
 from pipelines.quiet import quiet
 from pipelines.run import Elastic, TrainRun
 from pipelines.worker import PROGRESSIVE, RunListener, Trained, WorkerProgram
+from recsys_mtl.bundle import CARD_FILE
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.health import Health, alarms
 from recsys_mtl.health.report import charts, tables, tags
 from recsys_mtl.storage import locate
-from recsys_mtl.tracking import MetricLog, may_pass, patiently
+from recsys_mtl.tracking import Machine, MetricLog, may_pass, patiently
 from recsys_mtl.training.faults import record_file
 from recsys_mtl.training.moments import MOMENTS_FOLDER, save_moments
 from recsys_mtl.training.progress import Progress
@@ -29,6 +31,10 @@ from recsys_mtl.training.select import Metrics
 
 SEND_EVERY_S = 0.5
 """Seconds between messages to the driver about progress."""
+QUALITY = "quality.json"
+"""Table among a run's files."""
+GROUNDS = {"rows", "positives", "gauc_groups", "gauc_coverage", "xauc_rows", "auc_error_bound"}
+"""What metrics rest on. On validation it is the same at every step, and charts of it would hide the others."""
 
 
 def ray_worker(config: dict[str, Any]) -> None:
@@ -69,16 +75,20 @@ def leave(log: MetricLog, run: TrainRun, trained: Trained, run_id: str) -> dict[
     with log.new_files() as folder:
         (folder / "bundle").mkdir()
         make_bundle(run, trained, folder / "bundle", run_id=run_id)
+        card = (folder / "bundle" / CARD_FILE).read_text(encoding="utf-8")
         save_moments(trained.moments, folder / MOMENTS_FOLDER)
         for name, figure in figures(trained):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(folder / name)
     seconds = {"train/seconds": trained.outcome.seconds}
-    log.log(trained.outcome.best_step, flat("test", trained.test.compute()) | seconds)
-    log.tag({"failed_saves": str(trained.outcome.failed_saves)})
+    at, tested = trained.outcome.best_step, trained.test.compute()
+    log.log(at, flat("test", tested) | seconds)
+    log.log_rows(QUALITY, quality_rows("test", at, tested), key=("split", "step"))
+    line = headline(tested, held_out(run))
+    log.tag({"failed_saves": str(trained.outcome.failed_saves), "mlflow.note.content": line})
     found = [] if trained.health is None else alarms(trained.health, run.health)
     extra = {**vars(trained.outcome), "alarms": [alarm.text for alarm in found], "left_out": trained.outcome.left_out}
-    extra["valid"] = trained.valid.compute()
+    extra |= {"valid": trained.valid.compute(), "card": card}
     return extra | {"undelivered": undelivered(log, run.tracking.patience_s)}
 
 
@@ -100,6 +110,7 @@ class Reporter(RunListener):
         self.log, self.box, self.health, self.workers = log, box, run.health, workers
         self.sent = 0.0
         self.left_out: Mapping[str, int] = {}
+        self.machine = Machine()
         if isinstance(run.cluster.workers, Elastic):
             self.box.put.remote(Event("stage", text=f"training on {workers} of {run.cluster.max_workers} workers"))
 
@@ -108,7 +119,7 @@ class Reporter(RunListener):
         if progress.losses:
             losses = {f"train/{task}/loss": loss for task, loss in progress.losses.items()}
             speed = {"train/rows_per_s": progress.rows_per_s, "train/waiting": progress.waited}
-            self.log.log(progress.step, losses | speed | {"train/workers": self.workers})
+            self.log.log(progress.step, losses | speed | {"train/workers": self.workers} | self.machine.sample())
         if progress.left_out != self.left_out:
             self.left_out = progress.left_out
             self.log.log(progress.step, {f"train/left_out/{name}": n for name, n in progress.left_out.items()})
@@ -120,7 +131,8 @@ class Reporter(RunListener):
 
     def on_evaluation(self, step: int, metrics: Metrics, best: bool) -> None:
         """Report the metrics."""
-        self.log.log(step, flat("valid", metrics))
+        self.log.log(step, curves("valid", metrics))
+        self.log.log_rows(QUALITY, quality_rows("valid", step, metrics), key=("split", "step"))
         self.box.put.remote(Event("evaluation", step, metrics=metrics, best=best))
 
     def on_first_look(self, metrics: Metrics) -> None:
@@ -154,3 +166,13 @@ class Reporter(RunListener):
 def flat(split: str, metrics: Metrics) -> dict[str, float]:
     """Name metrics as MLflow's charts show them: ``split/task/metric``."""
     return {f"{split}/{task}/{name}": value for task, values in metrics.items() for name, value in values.items()}
+
+
+def curves(split: str, metrics: Metrics) -> dict[str, float]:
+    """Name those metrics that are worth a curve."""
+    return {name: value for name, value in flat(split, metrics).items() if name.rpartition("/")[2] not in GROUNDS}
+
+
+def quality_rows(split: str, step: int, metrics: Metrics) -> list[dict[str, Any]]:
+    """Return the rows of the table of all metrics, with what they rest on: one for each task."""
+    return [{"split": split, "step": step, "task": task, **values} for task, values in metrics.items()]

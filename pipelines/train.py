@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 
+from pipelines import described
 from pipelines.deliver import complete, delivered, final_event, hand_over, left_over
 from pipelines.display import final_lines, left_out_lines, metrics_table
 from pipelines.launch import run_workers
@@ -20,9 +21,13 @@ from pipelines.worker import WorkerProgram
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.data.shards import row_groups
-from recsys_mtl.tracking import Run, find_unfinished
+from recsys_mtl.data.spec import Spec
+from recsys_mtl.tracking import Run, find_unfinished, log_data
 from recsys_mtl.training.planning import make_plan
 from recsys_mtl.training.select import Metrics
+
+PLAIN = {"shared", "direct"}
+"""Bottom and experts that do not set a model apart."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,13 @@ def train(
     spec = preflight(run)
     fewest, most = run.cluster.min_workers, run.cluster.max_workers
     workers = str(most) if fewest == most else f"{fewest} to {most}"
-    tags = {"data_fingerprint": spec, "model": model_kind(run), **submission_tags(), **(tags or {})}
+    tags = {"data_fingerprint": spec.fingerprint, "model": model_kind(run), **submission_tags(), **(tags or {})}
     with started_or_resumed(run, tags) as (tracked, verb):
         console.print(f"run {tracked.run_id} ({run.run_name}) {verb}, starting {workers} Ray workers", highlight=False)
+        log_data(tracked, described.data_set(run.data.path, spec))
         final = run_workers(run, tracked, console, verbose=verbose, watch=watch)
-        description = headline(final.metrics, held_out(run))
+        line = described.headline(final.metrics, described.held_out(run))
+        description = described.description(line, final.extra["card"])
         version = hand_over(run, tracked.run_id, final, description=description, tags=tags, console=console)
     report(console, final, tracked.run_id, run, version)
     return Finished(tracked.run_id, run.registry.name, version, final.metrics, final.extra)
@@ -95,8 +102,8 @@ def started_or_resumed(run: TrainRun, tags: Mapping[str, str]) -> Iterator[tuple
             yield tracked, "begins"
 
 
-def preflight(run: TrainRun) -> str:
-    """Find what is wrong before anything is started; return the data set's fingerprint.
+def preflight(run: TrainRun) -> Spec:
+    """Find what is wrong before anything is started; return the data set's specification.
 
     Raises:
         ConfigError: data, tasks or model do not fit together.
@@ -123,24 +130,12 @@ def preflight(run: TrainRun) -> str:
         raise
     except ValueError as error:
         raise ConfigError([str(error)]) from None
-    return program.spec.fingerprint
-
-
-def held_out(run: TrainRun) -> str:
-    """Name the rows that a run's final metrics are of."""
-    return "before learning these rows" if run.trainer.progressive else "test split"
-
-
-def headline(metrics: Metrics, rows: str) -> str:
-    """Say in one line how good a version is."""
-    return f"{rows}: " + ", ".join(
-        f"{task} AUC {values['auc']:.4f}" for task, values in metrics.items() if "auc" in values
-    )
+    return program.spec
 
 
 def report(console: Console, final: Event, run_id: str, run: TrainRun, version: int) -> None:
     """Print what a finished run has to show."""
-    for table in metrics_table(final.metrics, held_out(run)):
+    for table in metrics_table(final.metrics, described.held_out(run)):
         console.print(table)
     for line in final_lines(final.metrics):
         console.print(line, highlight=False)
@@ -157,8 +152,9 @@ def report(console: Console, final: Event, run_id: str, run: TrainRun, version: 
 
 
 def default_name(run: TrainRun) -> str:
-    """Name a run by its model and the time."""
-    return f"{model_kind(run)}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    """Name a run by its model and the time, short enough for MLflow's list of runs."""
+    parts = [kind for kind in (run.model.bottom.kind, run.model.experts.kind) if kind not in PLAIN]
+    return f"{'-'.join(parts) or 'shared-bottom'}-{datetime.now().astimezone():%y%m%d-%H%M%S}"
 
 
 def model_kind(run: TrainRun) -> str:

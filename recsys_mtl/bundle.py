@@ -35,6 +35,7 @@ from recsys_mtl.weights import TABLES, map_weights, save_weights
 
 WEIGHTS = "model.safetensors"
 INPUTS = "inputs.json"
+CARD_FILE = "MODEL_CARD.md"
 DENSE = "ranker."
 """What names of weights begin with that are no tables'."""
 SCORE_TOLERANCE = 1e-5
@@ -161,7 +162,7 @@ def write_bundle(
     (directory / "calibration.json").write_text(calibration.model_dump_json(indent=2), encoding="utf-8")
     _write_yaml(directory / "fusion.yaml", default_fusions(manifest.tasks).model_dump(mode="json"))
     (directory / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
-    (directory / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    (directory / CARD_FILE).write_text(card, encoding="utf-8")
     stats = json.loads((locate(data) / STATS).read_text())
     (directory / INPUTS).write_text(json.dumps(stats["splits"]["test"]["fields"]), encoding="utf-8")
     (directory / "golden.jsonl").write_text("", encoding="utf-8")

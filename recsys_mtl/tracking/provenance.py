@@ -7,16 +7,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 GIT_SECONDS = 10
+SOURCE = "recsys-mtl"
+"""Program that MLflow's pages name as a run's source."""
 
 
 def origin_tags(directory: Path = Path()) -> dict[str, str]:
     """Return the user, the commit checked out at ``directory`` and this library's version, where there are any."""
-    tags = {}
+    tags: dict[str, str] = {}
     if commit := git_commit(directory):
-        tags["git_commit"] = commit
+        tags |= {"git_commit": commit, "mlflow.source.git.commit": commit}
     with suppress(PackageNotFoundError):  # run from a source tree that is not installed
         tags["recsys_mtl_version"] = version("recsys-mtl")
-    return {**tags, "mlflow.user": user()}
+    return {**tags, "mlflow.user": user(), "mlflow.source.name": SOURCE, "mlflow.source.type": "LOCAL"}
 
 
 def user() -> str:

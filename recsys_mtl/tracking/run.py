@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 PARAMS_PER_REQUEST = 100
 OWNER = "recsys_mtl.owner"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag of an experiment by which MLflow opens the pages for trained models, not those for language models."""
 RESUMES = "recsys_mtl.resumes"
 
 
@@ -161,7 +163,7 @@ def _experiment(client: "MlflowClient", config: TrackingConfig) -> str:
     found = client.get_experiment_by_name(config.experiment)
     if found is None:
         try:
-            client.create_experiment(config.experiment, artifact_location=config.artifact_folder)
+            client.create_experiment(config.experiment, artifact_location=config.artifact_folder, tags=KIND)
         except MlflowException:  # another run was faster
             if client.get_experiment_by_name(config.experiment) is None:
                 raise

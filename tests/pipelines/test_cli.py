@@ -191,4 +191,4 @@ def test_every_preset_builds(preset: Path, data: Path) -> None:
     from pipelines.train import preflight
 
     run = load(TrainRun, [str(preset), f"data.path={data}"])
-    assert preflight(run)
+    assert preflight(run).fingerprint

@@ -70,8 +70,39 @@ def test_the_run_is_finished_and_has_its_curves(world: World) -> None:
     assert run.data.tags["data_fingerprint"] == Bundle.load(bundle_of(world)).manifest.fingerprint
     steps = [point.step for point in client.get_metric_history(world.finished.run_id, "valid/click/auc")]
     assert steps == [10, 14]
+    assert run.data.metrics["test/click/auc"] == world.finished.metrics["click"]["auc"]
     assert run.data.metrics["test/click/rows"] == world.finished.metrics["click"]["rows"]
     assert "train/total/loss" in run.data.metrics
+    assert not [
+        name for name in run.data.metrics if name.startswith("valid/") and name.endswith(("/rows", "/positives"))
+    ]
+
+
+def test_the_run_names_its_data_set(world: World) -> None:
+    run = connect(world.uri).get_run(world.finished.run_id)
+    assert run.inputs is not None
+    (found,) = run.inputs.dataset_inputs
+    assert found.dataset.profile is not None
+    assert found.dataset.schema is not None
+    assert (found.dataset.name, found.dataset.digest) == ("data", run.data.tags["data_fingerprint"])
+    assert json.loads(found.dataset.profile)["train_rows"] == 400
+    types = {column["name"]: column["type"] for column in json.loads(found.dataset.schema)["mlflow_colspec"]}
+    shown = [types[name] for name in ("user", "history_item", "tags", "quality", "watch")]
+    assert shown == ["long", "array", "array", "double", "double"]
+
+
+def test_a_table_has_every_metric_with_what_it_rests_on(world: World) -> None:
+    client = connect(world.uri)
+    file = client.download_artifacts(world.finished.run_id, "quality.json", str(world.data.parent))
+    table = json.loads(Path(file).read_text())
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    best, tasks = int(world.finished.outcome["best_step"]), ("click", "like", "watch")
+    measured = [("valid", 10), ("valid", 14), ("test", best)]
+    found = [(row["split"], row["step"], row["task"]) for row in rows]
+    assert found == [(*at, task) for at in measured for task in tasks]
+    tested = {row["task"]: row for row in rows if row["split"] == "test"}
+    assert tested["click"]["positives"] == world.finished.metrics["click"]["positives"]
+    assert tested["watch"]["auc"] is None
 
 
 def test_pictures_and_bundle_are_among_the_run_s_files(world: World) -> None:
@@ -123,6 +154,14 @@ def test_expert_health_is_among_charts_tables_and_tags(world: World) -> None:
 
 def test_it_is_registered_as_challenger(world: World) -> None:
     assert aliases(world.uri, "test-model") == {"challenger": world.finished.version}
+
+
+def test_the_version_s_page_has_the_model_card(world: World) -> None:
+    description = connect(world.uri).get_model_version("test-model", "1").description or ""
+    assert description.startswith("test split: click AUC 0.")
+    assert "\n## Quality\n" in description
+    assert "\n## Limits\n" in description
+    assert len(description) <= 4000
 
 
 def test_what_it_prints(world: World) -> None:

@@ -1,0 +1,1 @@
+"""MLflow as people use it: how fast it takes a run's points, and what a browser shows of runs and versions."""
