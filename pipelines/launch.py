@@ -101,7 +101,7 @@ def launch(run: TrainRun, run_id: str, box: Any, *, verbose: bool) -> None:
         },
         scaling_config=scaling(config),
         torch_config=TorchConfig(backend=config.backend, timeout_s=config.collective_timeout_s),
-        run_config=RunConfig(
+        run_config=RunConfig(  # type: ignore[call-arg]  # its types are those of Ray Train's first version
             name=run_id,
             storage_path=str(storage),
             failure_config=FailureConfig(max_failures=failures),
