@@ -15,8 +15,8 @@ from tests import builders
 
 CONFIGS = Path("pipelines/configs")
 COMMANDS = (
-    "prepare", "train", "daily", "plan", "schema", "evaluate", "compare", "experts", "promote", "rollback", "versions",
-    "serve", "doctor",
+    "prepare", "train", "deliver", "submit", "job", "daily", "plan", "schema", "tune", "evaluate", "compare", "experts",
+    "quantise", "promote", "rollback", "versions", "publish-features", "serve", "serve-key", "doctor",
 )  # fmt: skip
 
 
@@ -48,6 +48,12 @@ def test_every_command_has_help(command: str) -> None:
     result = invoke(*command.split(), "--help")
     assert result.exit_code == 0
     assert "Usage" in result.output
+
+
+def test_a_shell_completes_commands() -> None:
+    asked = {"_RECSYS_MTL_COMPLETE": "complete_bash", "COMP_WORDS": "recsys-mtl tr", "COMP_CWORD": "1"}
+    result = CliRunner().invoke(app, env=asked, prog_name="recsys-mtl")
+    assert result.output.split() == ["train"]
 
 
 def test_train_names_every_problem_at_once() -> None:
