@@ -1,0 +1,1 @@
+"""What the documentation's site is made with; the pages themselves are Markdown."""
