@@ -21,14 +21,14 @@ def module() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("representations", [1, 3])
-def test_it_mixes_networks_as_the_equation_says(module: dict[str, Any], representations: int) -> None:
+def test_it_adds_up_as_the_equation_says(module: dict[str, Any], representations: int) -> None:
     torch.manual_seed(0)
-    layer = module["CrossStitchConfig"](hidden=(6, 4), own=0.7).build(5, dense.events("click", "like", "follow"))
+    layer = module["ResidualConfig"](hidden=(6, 4), own_weight=0.25).build(5, dense.events("click", "like", "follow"))
     x_BGR = torch.randn(8, representations, 5)
-    h_BTH, networks_BTH = layer(x_BGR), layer.networks(x_BGR)
+    h_BTH, own_BTH = layer(x_BGR), layer.own(x_BGR)
     assert h_BTH.shape == (8, 3, layer.out_dim) == (8, 3, 4)
+    shared_BH = layer.shared(x_BGR.mean(1, keepdim=True))[:, 0]
     for k in range(3):
-        expected = sum((0.7 if j == k else 0.15) * networks_BTH[:, j] for j in range(3))
-        torch.testing.assert_close(h_BTH[:, k], expected)
+        torch.testing.assert_close(h_BTH[:, k], shared_BH + 0.25 * own_BTH[:, k])
     h_BTH.sum().backward()
     assert all(parameter.grad is not None for parameter in layer.parameters())
