@@ -167,4 +167,4 @@ def test_the_file_on_a_page_is_one(page: str, program: type[Config], tmp_path: P
     text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
     (block, *_) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "file.yaml").write_text(block)
-    load(program, [str(tmp_path / "file.yaml")])
+    assert load(program, [str(tmp_path / "file.yaml")]) != program()
