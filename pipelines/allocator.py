@@ -9,8 +9,9 @@ import ray
 PRELOAD, CONF = "LD_PRELOAD", "MALLOC_CONF"
 LIBRARY = Path(ray.__file__).parent / "core" / "libjemalloc.so"
 """Comes with Ray on Linux, for its own processes."""
-KEEP = "oversize_threshold:0,dirty_decay_ms:60000,muzzy_decay_ms:0"
-"""Large blocks are treated as all others, and what is freed goes back to the system after a minute without use."""
+KEEP = "oversize_threshold:0,dirty_decay_ms:-1,muzzy_decay_ms:-1"
+"""Large blocks are treated as all others, and what a step has freed is never given back, since the next step wants it.
+With a decay of a minute, some of it was given back all the time: hundreds of thousands of pages in every step."""
 
 
 def allocator(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
