@@ -35,7 +35,7 @@ class Section:
 def sections(schema: Node, *, everything: bool = False) -> list[Section]:
     """Return the root's section and those of all that it leads to; of every definition if ``everything`` is wanted."""
     definitions = schema.get("$defs", {})
-    root = Section("", "", rows=rows_of(schema))
+    root = Section("", "", rows=rows_of(schema, definitions))
     found: dict[str, Section] = {}
     todo = [(name, place) for place, node in schema["properties"].items() for name in referred(node)]
     todo += [(name, "") for name in definitions] if everything else []
@@ -43,7 +43,7 @@ def sections(schema: Node, *, everything: bool = False) -> list[Section]:
         name, place = todo.pop(0)
         definition = definitions[name]
         if name not in found:
-            found[name] = Section(name, text_of(definition), rows=rows_of(definition))
+            found[name] = Section(name, text_of(definition), rows=rows_of(definition, definitions))
             todo += [
                 (inner, f"{place}.{key}" if place else "")
                 for key, node in definition.get("properties", {}).items()
@@ -59,13 +59,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *rows])
 
 
-def rows_of(definition: Node) -> list[tuple[str, ...]]:
+def rows_of(definition: Node, definitions: Node) -> list[tuple[str, ...]]:
     """Return a line for each field; of a list of words, those it has."""
     required = definition.get("required", ())
     if "enum" in definition:
         return [("", type_of(definition), "", "")]
     return [
-        (f"`{name}`", type_of(node), "required" if name in required else default_of(node), text_of(node))
+        (
+            f"`{name}`",
+            type_of(node),
+            "required" if name in required else default_of(node),
+            meaning_of(node, definitions),
+        )
         for name, node in definition.get("properties", {}).items()
     ]
 
@@ -98,6 +103,14 @@ def default_of(node: Node) -> str:
     if isinstance(default, dict) or "default" not in node:
         return ""
     return f"`{json.dumps(default)}`"
+
+
+def meaning_of(node: Node, definitions: Node) -> str:
+    """Return what a field says of itself; otherwise what the one section says that it leads to."""
+    if "const" in node and "description" not in node:
+        return "Chooses this one."
+    (*others, name) = referred(node) or [""]
+    return text_of(node) or text_of({} if others else definitions.get(name, {})).partition(". ")[0].rstrip(".")
 
 
 def text_of(node: Node) -> str:

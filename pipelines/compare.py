@@ -34,6 +34,7 @@ class Draws(Config):
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Of each interval by itself."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """The same seed draws the same users, and gives the same intervals."""
 
     @model_validator(mode="after")
     def _reaches_the_tails(self) -> Self:

@@ -67,7 +67,9 @@ class NotifyConfig(Config):
     command: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Program and arguments; gets the same JSON on its standard input."""
     when: Annotated[tuple[State, ...], Field(min_length=1)] = ("promote", "keep", "reject", "failed")
+    """Which ends of a day are told: verdicts ``promote``, ``keep`` and ``reject``, and ``failed``, a broken step."""
     timeout_s: PositiveFloat = 10.0
+    """Seconds that the address, and the program, may take."""
 
     @model_validator(mode="after")
     def _tells_someone(self) -> Self:

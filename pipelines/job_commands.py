@@ -59,7 +59,10 @@ def submit_command(
 @job.command("status")
 @user_errors
 def status_command(name: Job, address: Address) -> None:
-    """Say how a job is doing."""
+    """Say how a job is doing.
+
+    Example: recsys-mtl job status tuesday --address http://ray-head:8265
+    """
     from pipelines.jobs import Jobs
 
     found = Jobs(address).find(name)
@@ -71,7 +74,10 @@ def status_command(name: Job, address: Address) -> None:
 @job.command("follow")
 @user_errors
 def follow_command(name: Job, address: Address) -> None:
-    """Show a job's log from its beginning, and end with the job's exit code."""
+    """Show a job's log from its beginning, and end with the job's exit code.
+
+    Example: recsys-mtl job follow tuesday --address http://ray-head:8265
+    """
     from pipelines.jobs import Jobs
 
     jobs = Jobs(address)
@@ -81,7 +87,10 @@ def follow_command(name: Job, address: Address) -> None:
 @job.command("stop")
 @user_errors
 def stop_command(name: Job, address: Address) -> None:
-    """End a job; its run can be submitted again and goes on from its newest checkpoint."""
+    """End a job; its run can be submitted again and goes on from its newest checkpoint.
+
+    Example: recsys-mtl job stop tuesday --address http://ray-head:8265
+    """
     from pipelines.jobs import Jobs
 
     jobs = Jobs(address)

@@ -19,7 +19,10 @@ def evaluate_command(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the metrics to this file, too.")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server or database; the default of `train`.")] = None,
 ) -> None:
-    """Measure a model on a split, per task, with the rows and positives that each number rests on."""
+    """Measure a model on a split, per task, with the rows and positives that each number rests on.
+
+    Example: recsys-mtl evaluate --model models:/recsys-mtl@champion --data data/demo --json metrics.json
+    """
     from pipelines.quiet import quiet
 
     quiet()
@@ -50,7 +53,10 @@ def compare_command(
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server or database; the default of `train`.")] = None,
     log: Annotated[bool, typer.Option(help="Keep the table among the compared runs' files.")] = True,
 ) -> None:
-    """Say per task whether models differ from a baseline: paired differences with bootstrap intervals over users."""
+    """Say per task whether models differ from a baseline: paired differences with bootstrap intervals over users.
+
+    Example: recsys-mtl compare mmoe-tuesday ple-tuesday --json comparison.json
+    """
     from pipelines.quiet import quiet
 
     quiet()
@@ -71,7 +77,10 @@ def experts_command(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything to this file, too.")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server or database; the default of `train`.")] = None,
 ) -> None:
-    """Show how a model's experts are doing: collapse, degradation, underfitting, and conflicts between tasks."""
+    """Show how a model's experts are doing: collapse, degradation, underfitting, and conflicts between tasks.
+
+    Example: recsys-mtl experts models:/recsys-mtl@champion --data data/demo
+    """
     from pipelines.quiet import quiet
 
     quiet()
@@ -90,7 +99,10 @@ def quantise_command(
     split: Annotated[str, typer.Option(help="Where the cost is measured: train, valid or test.")] = "test",
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server or database; the default of `train`.")] = None,
 ) -> None:
-    """Write a bundle whose embedding tables take eight bits a number, and say what that costs each objective."""
+    """Write a bundle whose embedding tables take eight bits a number, and say what that costs each objective.
+
+    Example: recsys-mtl quantise models:/recsys-mtl@champion --data data/demo --out bundles/small
+    """
     from pipelines.quiet import quiet
 
     quiet()
@@ -148,7 +160,10 @@ def rollback_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say where it would go, change nothing.")] = False,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server or database; the default of `train`.")] = None,
 ) -> None:
-    """Make the version champion that was it before; again and again goes back ever further."""
+    """Make the version champion that was it before; again and again goes back ever further.
+
+    Example: recsys-mtl rollback recsys-mtl
+    """
     from pipelines.quiet import quiet
 
     quiet()
@@ -164,7 +179,10 @@ def versions_command(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the versions to this file, too.")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server or database; the default of `train`.")] = None,
 ) -> None:
-    """List a model's versions: aliases, verdicts, metrics by task, and which no other beats in every task."""
+    """List a model's versions: aliases, verdicts, metrics by task, and which no other beats in every task.
+
+    Example: recsys-mtl versions recsys-mtl --metric gauc
+    """
     from pipelines.quiet import quiet
 
     quiet()

@@ -21,6 +21,8 @@ def plan_command(
     """Show which worker would hold which table, its memory, rows and traffic, without starting anything.
 
     `data.path` may also be a YAML file with the specification of a data set that is not there.
+
+    Example: recsys-mtl plan pipelines/configs/models/home.yaml data.path=data/demo cluster.workers=4
     """
     from pipelines.quiet import quiet
 
@@ -34,7 +36,10 @@ def plan_command(
 
 
 def schema_command() -> None:
-    """Print the JSON schema of a training run's configuration, for editors to complete and check."""
+    """Print the JSON schema of a training run's configuration, for editors to complete and check.
+
+    Example: recsys-mtl schema > run.schema.json
+    """
     from pipelines.run import TrainRun
 
     sys.stdout.write(json.dumps(TrainRun.model_json_schema(), indent=2) + "\n")

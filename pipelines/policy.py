@@ -20,6 +20,7 @@ class Term(Config):
     task: Annotated[str, Field(min_length=1)] | None = None
     """The mean over all tasks that have the metric, and rows enough for an interval, where none is named."""
     weight: PositiveFloat = 1.0
+    """Its part in the mean, relative to the other terms' weights."""
 
 
 class Objective(Config):
@@ -36,11 +37,14 @@ class MetricLimit(Config):
 
     kind: Literal["metric"] = "metric"
     metric: Metric = "auc"
+    """``auc`` and ``gauc`` of events, ``rmse`` and ``xauc`` of amounts."""
     task: Annotated[str, Field(min_length=1)] | None = None
     """Every task that has the metric where none is named, each by itself."""
     not_below: float = 0.0
     """Least difference from the champion, in the direction that is better: -0.001 allows to lose so much."""
     decided_by: DecidedBy = "harm"
+    """How doubt counts: ``harm`` breaks the limit if the whole interval is outside, ``estimate`` if the estimate is,
+    ``safety`` unless the whole interval is inside."""
 
 
 class CalibrationLimit(Config):
@@ -50,7 +54,9 @@ class CalibrationLimit(Config):
     task: Annotated[str, Field(min_length=1)] | None = None
     """Every event where none is named, each by itself."""
     within: tuple[PositiveFloat, PositiveFloat] = (0.95, 1.05)
+    """Least and largest ratio: 1 says that as many events happen as were predicted."""
     decided_by: DecidedBy = "harm"
+    """As for a metric: ``harm``, ``estimate`` or ``safety``."""
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
@@ -64,6 +70,7 @@ class HealthLimit(Config):
 
     kind: Literal["health"] = "health"
     at_most: NonNegativeInt = 0
+    """Alarms that a version may have."""
 
 
 class LatencyLimit(Config):
@@ -71,13 +78,17 @@ class LatencyLimit(Config):
 
     kind: Literal["latency"] = "latency"
     candidates: PositiveInt = 100
+    """Candidates of each request."""
     requests: Annotated[int, Field(ge=20)] = 200
     """Requests that are timed of each of the two."""
     p50_ms: PositiveFloat | None = None
+    """Longest median, in milliseconds."""
     p99_ms: PositiveFloat | None = None
+    """Longest 99th percentile, in milliseconds."""
     p50_times: PositiveFloat | None = None
     """Most times the champion's median."""
     p99_times: PositiveFloat | None = None
+    """Most times the champion's 99th percentile."""
 
     @model_validator(mode="after")
     def _limits_something(self) -> Self:
@@ -106,3 +117,4 @@ class Policy(Draws):
         MetricLimit(not_below=-0.002),
         CalibrationLimit(within=(0.9, 1.1)),
     )
+    """Limits, all of which have to hold."""

@@ -49,7 +49,10 @@ def prepare_kuairand(
     days_to: Annotated[int | None, typer.Option(help="Last of these days.")] = None,
     hold_out: HoldOut = None,
 ) -> None:
-    """KuaiRand-Pure: short-video impressions with eight signals and watch time."""
+    """KuaiRand-Pure: short-video impressions with eight signals and watch time.
+
+    Example: recsys-mtl prepare kuairand --source KuaiRand-Pure/data --out data/kuairand
+    """
     from pipelines.prepare.days import write_days
     from pipelines.prepare.kuairand import TEST_FROM, VALID_FROM
     from pipelines.prepare.kuairand import prepare as read
@@ -83,7 +86,10 @@ def prepare_synthetic(
         typer.Option(min=-1, max=1, help="Make the MMoE paper's two regression tasks with this correlation instead."),
     ] = None,
 ) -> None:
-    """A generated short-video world with correlated feedback; needs no data."""
+    """A generated short-video world with correlated feedback; needs no data.
+
+    Example: recsys-mtl prepare synthetic --out data/demo --rows 200000
+    """
     from pipelines.prepare.synthetic import prepare as generate
     from pipelines.prepare.write import write
 
@@ -102,7 +108,10 @@ def prepare_table(
     day: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="One day, for `daily`.")] = None,
     hold_out: HoldOut = None,
 ) -> None:
-    """Your own CSV or Parquet files, described by a schema."""
+    """Your own CSV or Parquet files, described by a schema.
+
+    Example: recsys-mtl prepare table --schema schema.yaml --source 'logs/*.csv.gz' --out data/mine
+    """
     from pipelines.prepare.days import grow
     from pipelines.prepare.table import prepare as read
     from pipelines.prepare.table import prepare_day

@@ -42,6 +42,7 @@ class Elastic(Config):
     min: PositiveInt = 1
     """Wait for more room rather than train on fewer."""
     max: PositiveInt
+    """No more workers than this, however much room there is."""
     resize_every_s: PositiveInt = 60
     """Seconds between looks for room for more workers. Taking it up costs a restart from the newest checkpoint."""
 

@@ -31,8 +31,11 @@ class ModelConfig(Config):
     field_dropout: dict[str, Annotated[float, Field(ge=0, lt=1)]] = {}
     """Share of training rows, by field, in which the field's embedding is dropped whole: ``{user_id: 0.5}``."""
     bottom: BottomConfig = SharedConfig()
+    """From features to what the experts read."""
     experts: ExpertsConfig = DirectConfig()
+    """From there to a representation of each task."""
     heads: HeadsConfig = TowersConfig()
+    """From there to each task's prediction."""
 
     def build(self, spec: Spec, tasks: tuple[Task, ...], *, table_device: torch.device | None = None) -> "RankingModel":
         """Make the model for a data set; tables may be on the meta device, to be sharded before they take memory."""

@@ -50,6 +50,7 @@ class AttentionConfig(Config):
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32,)
     """Widths of the activation unit, an MLP over event, candidate, their difference and their product."""
     activation: Activation = "relu"
+    """Between the unit's layers."""
     normalise: bool = True
     """Softmax over the events. The paper leaves the weights unnormalised, so that their sum keeps intensity."""
 

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 MOST_PROBLEMS = 20
@@ -16,6 +16,8 @@ LONGEST_MESSAGE, LONGEST_NAME = 500, 100
 
 class Problem(BaseModel):
     """One thing that is wrong with a request."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     loc: tuple[str | int, ...]
     """Where: ``["body", "candidates", 3, "duration"]``."""
@@ -28,7 +30,10 @@ class Problem(BaseModel):
 class Problems(BaseModel):
     """Body of every answer that is not 2xx, but for ``/readyz``."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     detail: list[Problem]
+    """All that is wrong, not only the first."""
 
 
 GUARDED: dict[int | str, dict[str, Any]] = {

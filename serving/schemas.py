@@ -119,20 +119,25 @@ class ModelName(AnswerPart):
     """Which model an answer comes from."""
 
     name: str
+    """Name in the registry, or of the bundle's folder."""
     version: str
+    """Version in the registry; of a bundle outside of it, a hash of its content."""
 
 
 class Answering(ModelName):
     """The model that answered, and as what."""
 
     role: Role
+    """``champion``, ``challenger``, or ``pinned``: asked for by its version."""
 
 
 class FormulaName(AnswerPart):
     """Which formula an answer's scores come from."""
 
     name: str
+    """Name in the model's ``fusion.yaml``."""
     version: int
+    """The formula's version, as written there."""
 
 
 class Baseline(AnswerPart):
@@ -158,6 +163,7 @@ class ScoredCandidate(AnswerPart):
     """A candidate with everything that the model says of it."""
 
     item_id: int | str
+    """As in the request."""
     objectives: dict[str, float]
     """By objective: the calibrated probability of an event, or an amount in its natural unit."""
     score: float
@@ -184,6 +190,7 @@ class Objective(AnswerPart):
     """One thing that a model predicts."""
 
     name: str
+    """Name of the task."""
     kind: str
     """``binary``: scores are probabilities; ``regression``: amounts."""
     unit: str | None
@@ -196,6 +203,7 @@ class Input(AnswerPart):
     """One raw value that a model reads."""
 
     name: str
+    """Name of the raw value in requests: the data set's column."""
     kind: str
     """``id``, ``ids`` (list), ``sequence`` (list, oldest first) or ``number``."""
 
@@ -204,8 +212,11 @@ class ModelDescription(AnswerPart):
     """A model that is being served."""
 
     name: str
+    """Name in the registry, or of the bundle's folder."""
     version: str
+    """Version in the registry; of a bundle outside of it, a hash of its content."""
     role: Role
+    """``champion``, ``challenger`` or ``pinned``."""
     uri: str
     """Address that it was loaded from."""
     fingerprint: str
@@ -213,6 +224,7 @@ class ModelDescription(AnswerPart):
     golden_requests: int
     """Requests whose expected scores it reproduced before it was let in."""
     objectives: list[Objective]
+    """What it predicts, in the order of its tasks."""
     inputs: dict[str, list[Input]]
     """Raw values by part of the request: ``user``, ``context`` and ``candidates``."""
     fusions: Fusions

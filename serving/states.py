@@ -14,19 +14,24 @@ class Refusal(AnswerPart):
     """A version that was not let in."""
 
     version: str | None
+    """The one that was refused, if its number could be learnt."""
     reason: str
+    """Which check it failed, and how."""
 
 
 class ModelState(AnswerPart):
     """How it stands with the model of one address."""
 
     role: Role
+    """``champion``, ``challenger`` or ``pinned``."""
     uri: str
+    """Address that is followed."""
     status: Status
     """``ready`` when it answers."""
     reason: str
     """What is being waited for, or why there is no model."""
     model: ModelName | None = None
+    """What answers at present, if anything does."""
     stale: bool = False
     """Whether the registry could not be asked lately, so that there may be a newer version."""
     refused: Refusal | None = None
@@ -37,7 +42,9 @@ class Models(AnswerPart):
     """What can answer now, and how it stands with every address."""
 
     models: list[ModelDescription]
+    """Those that answer."""
     states: list[ModelState]
+    """One for every address that is followed."""
 
 
 class Readiness(ModelState):
@@ -51,3 +58,4 @@ class Health(AnswerPart):
     """The process is alive."""
 
     status: str = "ok"
+    """Always ``ok``: where there is no answer, the process is not well."""

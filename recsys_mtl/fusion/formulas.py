@@ -25,6 +25,7 @@ class Fusions(Config):
     """The formulas that requests can name; ``fusion.yaml`` of a bundle."""
 
     formulas: Annotated[dict[FusionName, Formula], Field(min_length=1)]
+    """By the name that requests give."""
     default: FusionName = DEFAULT
     """The formula of requests that name none."""
 

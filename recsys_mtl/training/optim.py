@@ -21,7 +21,9 @@ class SparseConfig(Config):
     """
 
     kind: Literal["rowwise_adagrad", "adagrad", "sgd"] = "rowwise_adagrad"
+    """``rowwise_adagrad`` keeps one number for each row of a table, ``adagrad`` one for each weight, ``sgd`` none."""
     lr: PositiveFloat = 0.05
+    """Learning rate; it is the same throughout."""
     eps: PositiveFloat = 1e-8
     """Added to the root of the accumulated squares; ``sgd`` has none and ignores it."""
 
@@ -40,11 +42,14 @@ class DenseConfig(Config):
     """The dense part's optimiser: Adam with decoupled weight decay."""
 
     lr: PositiveFloat = 1e-3
+    """Highest learning rate, between warm-up and decay."""
     gates: PositiveFloat = 1.0
     """Factor of the learning rate for the gates that choose between experts. As fast as the experts, they tend to
     settle on one before the others have learnt anything."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the means of gradients and of their squares, for each step."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Share of a weight, times the learning rate, that each step takes away."""
     clip_norm: PositiveFloat | None = 10.0
     """Largest norm of the dense gradient; a larger one is scaled down."""
     warmup_steps: NonNegativeInt = 100

@@ -20,6 +20,7 @@ class Criterion(Config):
     tasks: tuple[str, ...] | None = None
     """Tasks whose mean is taken; all that have the metric where it is not given."""
     mode: Literal["max", "min"] = "max"
+    """Whether more or less of it is better."""
 
     @property
     def name(self) -> str:

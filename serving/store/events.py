@@ -44,8 +44,11 @@ class EventsAnswer(AnswerPart):
     """What became of events."""
 
     request_id: str
+    """The request's ``X-Request-ID``, or one made for it."""
     user_id: int | str
+    """As in the request."""
     added: int
+    """Events that are part of the user's history now."""
     duplicates: int
     """Events whose ``event_id`` was there before."""
 

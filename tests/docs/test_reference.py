@@ -28,6 +28,11 @@ def test_links_lead_to_sections(name: str) -> None:
     assert set(re.findall(r"\]\(#([^)]+)\)", PAGES[name])) <= headings
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_every_line_says_what_it_means(name: str) -> None:
+    assert [line for line in PAGES[name].splitlines() if line.startswith("|") and re.search(r"\| *\|$", line)] == []
+
+
 def test_every_field_has_its_line() -> None:
     for definition in TrainRun.model_json_schema()["$defs"].values():
         for field in definition.get("properties", {}):

@@ -1,6 +1,8 @@
 """The command line: helpful, and clear about what is wrong, with exit code 2 and no traceback."""
 
 import json
+import re
+from importlib.metadata import version
 from pathlib import Path
 
 import jsonschema
@@ -8,6 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from pipelines import cli
 from pipelines.cli import app
 from pipelines.run import TrainRun
 from recsys_mtl.config import load
@@ -47,6 +50,23 @@ def test_help_names_every_command() -> None:
 def test_every_command_has_help(command: str) -> None:
     result = invoke(*command.split(), "--help")
     assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_help_names_the_groups_in_the_order_of_work() -> None:
+    titles = re.findall(r"─ ([A-Z][\w ]+) ─", invoke("--help").output)
+    assert titles == ["Options", "Data", "Training", "On a Ray cluster", "Models", "Serving", "This installation"]
+
+
+def test_the_version_is_the_package_s() -> None:
+    result = invoke("--version")
+    assert (result.exit_code, result.output) == (0, f"recsys-mtl {version('recsys-mtl')}\n")
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if one not in cli.WITHOUT_ARGUMENTS])
+def test_a_command_without_arguments_shows_its_help(command: str) -> None:
+    result = invoke(command)
+    assert result.exit_code == 2
     assert "Usage" in result.output
 
 
