@@ -1,9 +1,7 @@
 """The limit: the model's own forward pass of the same candidates, eager and on one thread, without any service."""
 
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +9,25 @@ import pyarrow as pa
 import torch
 
 from benchmarks.serving.bodies import request_of, rows_of
+from benchmarks.training.turns import seconds_of
 from recsys_mtl.bundle import Bundle
 from recsys_mtl.data.batch import BatchLayout, collate
 from recsys_mtl.data.values import array
 
-REPEATS = 200
+SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class Limit:
-    """Milliseconds, medians."""
+def forwards(bundle: Path, sizes: tuple[int, ...]) -> dict[int, Callable[[], float]]:
+    """Return, by number of candidates, what measures a forward pass in milliseconds.
 
-    dense: float
-    """Everything above the tables."""
-    model: float
-    """With the look-ups in the tables."""
-
-
-def limits(bundle: Path, sizes: tuple[int, ...]) -> dict[int, Limit]:
-    """Measure the forward pass by number of candidates."""
-    loaded, threads = Bundle.load(bundle), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return {size: measured(loaded, raw_table(rows_of(request_of(bundle, size)))) for size in sizes}
-    finally:
-        torch.set_num_threads(threads)
-
-
-def measured(bundle: Bundle, raw: pa.Table) -> Limit:
-    """Time the model on rows that are encoded and batched already."""
-    batch = collate(bundle.encoder.encode(raw), BatchLayout.of(bundle.encoder.spec, bundle.tasks))
-    with torch.inference_mode():
-        features = bundle.model.embeddings(batch)
-        return Limit(
-            dense=milliseconds(lambda: bundle.model.ranker(features)), model=milliseconds(lambda: bundle.model(batch))
-        )
+    Rows are encoded and batched already, and looked up in the tables.
+    """
+    loaded = Bundle.load(bundle)
+    layout = BatchLayout.of(loaded.encoder.spec, loaded.tasks)
+    batches = {
+        size: collate(loaded.encoder.encode(raw_table(rows_of(request_of(bundle, size)))), layout) for size in sizes
+    }
+    return {size: partial(milliseconds, partial(loaded.model, batch)) for size, batch in batches.items()}
 
 
 def raw_table(rows: list[dict[str, Any]]) -> pa.Table:
@@ -54,11 +36,12 @@ def raw_table(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.table({name: array([row.get(name) for row in rows]) for name in names})
 
 
+@torch.inference_mode()
 def milliseconds(call: Callable[[], object]) -> float:
-    """Return the median time of a call."""
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times)
+    """Return the median time of a call, on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return 1e3 * seconds_of(call, SECONDS)
+    finally:
+        torch.set_num_threads(threads)

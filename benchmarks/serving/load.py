@@ -10,7 +10,7 @@ from pathlib import Path
 
 from recsys_mtl.config import ConfigError
 
-WARM_UP_S = 2
+WARM_UP_S = 1
 SCRIPT = """
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"

@@ -1,32 +1,14 @@
 """Figures made from results: rates by system, and ratios within a round."""
 
-import statistics
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from benchmarks.results import Result
+from benchmarks.rounds import Figure
 from benchmarks.spread import BySeed
 from benchmarks.training.plan import PEER_OF
 
 Rates = dict[tuple[str, int], dict[str, BySeed]]
 """Rows per second by case and batch size, by system, by round."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Values of the same thing in several rounds or turns; at least one."""
-
-    values: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        """What is typical where a few went astray."""
-        return statistics.median(self.values)
-
-    def text(self, digits: int = 2) -> str:
-        """Print the median, with the range where there is one."""
-        middle, low, high = (f"{value:,.{digits}f}" for value in (self.median, min(self.values), max(self.values)))
-        return middle if len(self.values) < 2 else f"{middle} ({low}–{high})"
 
 
 def of_part(results: Iterable[Result], part: str) -> list[Result]:

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from benchmarks.results import Result
+from benchmarks.rounds import Figure
 from benchmarks.text import markdown_table, number
-from benchmarks.training.figures import Figure, of_part
+from benchmarks.training.figures import of_part
 from benchmarks.training.plan import GROWTH, ROWS
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.results import Result
+from benchmarks.rounds import Figure
 from benchmarks.text import markdown_table
-from benchmarks.training.figures import Figure, bytes_per_weight, of_part, over, over_peers, rate_share, rates
+from benchmarks.training.figures import bytes_per_weight, of_part, over, over_peers, rate_share, rates
 from benchmarks.training.models import COMPARED
 from benchmarks.training.plan import BATCH, FILES, GRID, OURS, PARTS, RAY_1, RAY_2, ROWS
 
