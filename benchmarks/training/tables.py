@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from benchmarks.results import Result
+from benchmarks.rounds import Figure
 from benchmarks.text import markdown_table, number, percent
 from benchmarks.training.figures import (
-    Figure,
     amount_rate,
     bytes_per_weight,
     figure,
