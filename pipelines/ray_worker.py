@@ -8,7 +8,6 @@ from typing import Any
 
 import ray
 import ray.train.torch
-import torch
 
 from pipelines.bundling import make_bundle
 from pipelines.described import headline, held_out
@@ -16,6 +15,7 @@ from pipelines.monitor import Event
 from pipelines.pictures import figures
 from pipelines.quiet import quiet
 from pipelines.run import Elastic, TrainRun
+from pipelines.threads import share_out
 from pipelines.worker import PROGRESSIVE, RunListener, Trained, WorkerProgram
 from recsys_mtl.bundle import CARD_FILE
 from recsys_mtl.config import ConfigError
@@ -54,7 +54,7 @@ def _work(config: dict[str, Any]) -> None:
     run = TrainRun.model_validate(config["run"])
     context = ray.train.get_context()
     worker = Worker(context.get_world_rank(), context.get_world_size())
-    torch.set_num_threads(run.cluster.cpus_per_worker)
+    share_out(run.cluster.cpus_per_worker)
     folder = locate(run.trainer.checkpoint.path) / config["run_id"]
     program = WorkerProgram(run, worker, ray.train.torch.get_device(), checkpoint_dir=folder)
     first = worker.rank == 0

@@ -196,6 +196,7 @@ class WorkerProgram:
         torch.manual_seed(self.run.seed)
         model = self.run.model.build(self.spec, self.tasks, table_device=torch.device("meta"))
         model.ranker.to(self.device)
+        model.ranker.learns_in_bfloat16 = self.run.trainer.precision == "bfloat16"
         cluster = self.run.cluster
         sharded = shard(
             model, self.run.optim.sparse, self.device, sharding=cluster.sharding, memory_gib=cluster.memory_gib

@@ -1,6 +1,7 @@
 """Packed histories: the events of all sequences of a batch side by side, without the padding between them."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -131,3 +132,12 @@ def sum_of_rows(e_ND: Tensor, length_B: Tensor) -> Tensor:
     """Return the sum (B, D) of each row's events."""
     row_N = torch.repeat_interleave(length_B, output_size=e_ND.shape[0])
     return e_ND.new_zeros(length_B.shape[0], e_ND.shape[1]).index_add(0, row_N, e_ND)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Leave autocast, if it is on: histories have other lengths in every batch.
+
+    On CPUs, a product in bfloat16 is compiled for each shape that is new, which takes longer than what it saves.
+    """
+    is_low = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if is_low else nullcontext()

@@ -13,7 +13,7 @@ from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 from recsys_mtl.config import Config
 from recsys_mtl.features import Counterparts, FeatureLayout, Features, Sequence
-from recsys_mtl.histories import Packing
+from recsys_mtl.histories import Packing, full_precision
 
 
 class InterestsConfig(Config):
@@ -56,7 +56,8 @@ class TaskInterests(nn.Module):
     def forward(self, features: Features) -> Tensor:
         """Return ``r_BTSD``; a row without events of a behaviour gives zeros."""
         packing = Packing.of(features.lengths, self.max_events)
-        r_JTD = self._fitting(self.encoded(features, packing), features.fields_BX, packing)
+        with full_precision(features.fields_BX.device):
+            r_JTD = self._fitting(self.encoded(features, packing), features.fields_BX, packing)
         return r_JTD.view(len(self.queries), features.fields_BX.shape[0], *r_JTD.shape[1:]).permute(1, 2, 0, 3)
 
     def encoded(self, features: Features, packing: Packing) -> Tensor:
@@ -78,8 +79,9 @@ class TaskInterests(nn.Module):
         q_JD = torch.cat(self.asked(fields_BX))
         q_ND1 = q_JD.index_select(0, packing.history_N).unsqueeze(2)
         absent_N1 = ~packing.present_N.unsqueeze(1)
-        least = torch.finfo(h_NTD.dtype).min
-        fit_NT = (h_NTD @ q_ND1).squeeze(2).masked_fill(absent_N1, least)
+        fit_NT = (h_NTD @ q_ND1).squeeze(2)
+        least = torch.finfo(fit_NT.dtype).min
+        fit_NT = fit_NT.masked_fill(absent_N1, least)
         weights = [fit_PLT.softmax(1) for fit_PLT in packing.padded(fit_NT, fill=least)]
         # A history without events has a softmax too where every place is computed, hence the second mask.
         weight_NT = packing.unpadded(weights).masked_fill(absent_N1, 0.0)

@@ -65,7 +65,8 @@ class GroupedLinear(nn.Module):
         return y_BJ.view(x_BI.shape[0], *self.weight_IKO.shape[1:])
 
     def _own(self, x_BKI: Tensor) -> Tensor:
-        x_KBI, weight_KIO = x_BKI.transpose(0, 1), self.weight_IKO.transpose(0, 1)
+        # A copy that pays: a map's rows lie K·I apart, where caches collide, and the weights' gradient reads across.
+        x_KBI, weight_KIO = x_BKI.transpose(0, 1).contiguous(), self.weight_IKO.transpose(0, 1)
         if self.bias_KO is None:
             return torch.bmm(x_KBI, weight_KIO).transpose(0, 1)
         return torch.baddbmm(self.bias_KO.unsqueeze(1), x_KBI, weight_KIO).transpose(0, 1)

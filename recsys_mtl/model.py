@@ -56,15 +56,24 @@ class Ranker(nn.Module):
 
     def __init__(self, field_dropout: nn.Module, bottom: Bottom, experts: ExpertLayer, heads: Heads) -> None:
         super().__init__()
+        self.learns_in_bfloat16 = False
         self.field_dropout = field_dropout
         self.bottom, self.experts, self.heads = bottom, experts, heads
 
     def forward(self, features: Features) -> Tensor:
         """Return ``logits_BT``."""
         features = replace(features, fields_BX=self.field_dropout(features.fields_BX))
-        x_BGR = self.bottom(features)
-        h_BTH = self.experts(x_BGR)
-        return self.heads(h_BTH)
+        return self.heads(self._represent(features))
+
+    def _represent(self, features: Features) -> Tensor:
+        """Return ``h_BTH``."""
+        if not (self.learns_in_bfloat16 and self.training):
+            return self.experts(self.bottom(features))
+        # Weights stay float32: autocast copies them for each step, and casts their gradients back. Heads come after it,
+        # since probabilities and their logarithms need all digits.
+        with torch.autocast(features.fields_BX.device.type, torch.bfloat16):
+            h_BTH = self.experts(self.bottom(features))
+        return h_BTH.to(features.fields_BX.dtype)
 
     def __call__(self, features: Features) -> Tensor:
         return super().__call__(features)  # type: ignore[no-any-return]

@@ -78,7 +78,7 @@ class BatchNorm(nn.Module):
 
     def _learning(self, x_BJ: Tensor) -> Tensor:
         mean_J, var_J = self._moments(x_BJ.detach())
-        rows = x_BJ.new_tensor([float(len(x_BJ))])
+        rows = self.weight_J.new_tensor([float(len(x_BJ))])
         if _several_workers():
             mean_J, var_J, rows = self._over_workers(mean_J, var_J, rows)
         self.running_mean_J.lerp_(mean_J, self.momentum)
@@ -90,7 +90,9 @@ class BatchNorm(nn.Module):
     def _moments(self, x_BJ: Tensor) -> tuple[Tensor, Tensor]:
         if len(x_BJ) == 0:  # a worker without rows
             return self.running_mean_J, torch.zeros_like(self.running_var_J)
-        mean_J, var_J = torch.ops.aten.batch_norm_update_stats(x_BJ, None, None, 0.0)
+        # Given statistics that it may move by nothing, the kernel answers in their precision, whatever that of ``x``.
+        still = torch.zeros_like(self.running_mean_J), torch.zeros_like(self.running_var_J)
+        mean_J, var_J = torch.ops.aten.batch_norm_update_stats(x_BJ, *still, 0.0)
         return mean_J, var_J
 
     def _over_workers(self, mean_J: Tensor, var_J: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.features import Counterparts, FeatureLayout, Features, Sequence
-from recsys_mtl.histories import Packing, mean_of_rows
+from recsys_mtl.histories import Packing, full_precision, mean_of_rows
 from recsys_mtl.layers import ACTIVATIONS, MLP, Activation, LayerStyle
 
 
@@ -21,7 +21,8 @@ class SequenceEncoder(nn.Module, ABC):
         """Return one (B, D) tensor per sequence; a row without events gives zeros."""
 
     def __call__(self, features: Features) -> list[Tensor]:
-        return super().__call__(features)  # type: ignore[no-any-return]
+        with full_precision(features.fields_BX.device):
+            return super().__call__(features)  # type: ignore[no-any-return]
 
 
 class MeanConfig(Config):

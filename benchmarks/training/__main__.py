@@ -36,7 +36,7 @@ def main(
 ) -> None:
     """Measure, and write a Markdown report to OUT/report.md and to the terminal."""
     quiet()
-    plan = Plan(QUICK if quick else Scale(), threads, chosen(parts), peers)
+    plan = Plan(QUICK if quick else Scale(), threads, chosen(parts), peers, low=has_bfloat16())
     runner = Runner(out, kuairand, lambda line: typer.echo(line, err=True), report_only)
     if peers and not report_only:
         environment.require(runner.say)
@@ -59,6 +59,12 @@ def chosen(parts: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in ALL_PARTS]:
         raise ConfigError(f"--parts: no part {name!r}; there are {', '.join(ALL_PARTS)}" for name in unknown)
     return names
+
+
+def has_bfloat16() -> bool:
+    """Say whether products of this processor's are faster in bfloat16."""
+    flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    return bool(flags & {"amx_bf16", "avx512_bf16", "bf16"})  # x86, x86, Arm
 
 
 def load() -> str:

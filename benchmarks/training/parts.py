@@ -35,6 +35,7 @@ def parts(job: Job) -> dict[str, Any]:
             "gemm": gemm(torch.float32),
             "gemm bf16": gemm(torch.bfloat16),
             "dense": dense(program, batches[0]),
+            **({"dense bf16": dense(program, batches[0], low=True)} if job["low"] else {}),
             "triad": triad(job["stream_floats"]),
             "tables": tables(step.model, batches[0]),
             "optimiser": step.optimizer.step,
@@ -66,10 +67,11 @@ def triad(floats: int) -> Work:
     return lambda: torch.add(b, c, alpha=2.0, out=a)
 
 
-def dense(program: WorkerProgram, batch: Batch) -> Work:
+def dense(program: WorkerProgram, batch: Batch, *, low: bool = False) -> Work:
     """Pass forward and backward through everything above the tables, up to the inputs' gradients."""
     layout = feature_layout(program.spec)
     ranker = program.run.model.build_ranker(layout, program.tasks)
+    ranker.learns_in_bfloat16 = low
     objective, features = program.objective(), random_features(len(batch), layout)
     events = tuple(e_BLD.requires_grad_() for e_BLD in features.sequences)
     features = replace(features, fields_BX=features.fields_BX.requires_grad_(), sequences=events)

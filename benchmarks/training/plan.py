@@ -10,6 +10,7 @@ from benchmarks.training.shapes import Shape
 from benchmarks.training.stopwatch import Pace
 
 OURS, RAY_1, RAY_2, LOCAL = "recsys-mtl", "recsys-mtl, 1 worker", "recsys-mtl, 2 workers", "recsys-mtl, without Ray"
+LOW = "recsys-mtl, bfloat16"
 RECHUB, RECHUB_LOADERS, DEEPCTR = "torch-rechub", "torch-rechub, 2 loader processes", "deepctr-torch"
 PEER_OF = {RECHUB: RECHUB, RECHUB_LOADERS: RECHUB, DEEPCTR: DEEPCTR}
 """Which library a system is, if it is a peer."""
@@ -23,6 +24,9 @@ EVERY_ROUND = (GRID, FILES, GROWTH)
 BATCH = 4096
 LOADED = Pace(warm_up_steps=3, warm_up_s=1.0, fewest=4, seconds=6.0)
 """Pace where files are read: longer than what loaders have fetched ahead lasts."""
+
+
+BFLOAT16: Job = {"settings": {"trainer": {"precision": "bfloat16"}}}
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class Plan:
     threads: int
     parts: tuple[str, ...]
     peers: bool = True
+    low: bool = False
+    """Whether to measure ours in bfloat16, too, which not all processors have."""
 
     def __iter__(self) -> Iterator[Measurement]:
         """Yield one round of measurements; what is compared stands together."""
@@ -113,12 +119,13 @@ class Plan:
         return fields | {"pace": asdict(Pace())} | more
 
     def _grid(self) -> Iterator[Measurement]:
-        systems = (OURS, RECHUB, DEEPCTR) if self.peers else (OURS,)
         for vocabulary in self.scale.vocabularies:
             for model in self.scale.compared:
                 shape, case = Shape(vocabulary=vocabulary), f"{model}, vocabulary {vocabulary:,}"
                 job = self._job("step", MODELS[model], *self.scale.batch_sizes)
-                yield from (Measurement(GRID, case, system, job, shape) for system in systems)
+                jobs = {OURS: job} | ({LOW: job | BFLOAT16} if self.low else {})
+                jobs |= {RECHUB: job, DEEPCTR: job} if self.peers else {}
+                yield from (Measurement(GRID, case, system, job, shape) for system, job in jobs.items())
 
     def _own(self) -> Iterator[Measurement]:
         for vocabulary in self.scale.vocabularies:
@@ -126,6 +133,8 @@ class Plan:
                 job = self._job("step", MODELS[model], *self.scale.batch_sizes)
                 case = f"{model}, vocabulary {vocabulary:,}"
                 yield Measurement(OWN, case, OURS, job, Shape(vocabulary=vocabulary))
+                if self.low:
+                    yield Measurement(OWN, case, LOW, job | BFLOAT16, Shape(vocabulary=vocabulary))
 
     def _files(self) -> Iterator[Measurement]:
         shape = Shape(rows=self.scale.file_rows)
@@ -158,7 +167,7 @@ class Plan:
         for model, size, vocabulary in cells:
             case = f"{model}, batch {size:,}, vocabulary {vocabulary:,}"
             job = self._job("parts", MODELS[model], size, **measured)
-            yield Measurement(PARTS, case, OURS, job, Shape(vocabulary=vocabulary))
+            yield Measurement(PARTS, case, OURS, job | {"low": self.low}, Shape(vocabulary=vocabulary))
 
     def _reading(self) -> Iterator[Measurement]:
         measured = {"turns": self.scale.turns, "seconds": self.scale.turn_s, "prepared_rows": self.scale.prepared_rows}

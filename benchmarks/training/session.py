@@ -14,6 +14,7 @@ from benchmarks.training.models import generated_run, kuairand_run
 from benchmarks.training.stopwatch import Pace
 from pipelines.quiet import quiet
 from pipelines.run import TrainRun
+from pipelines.threads import share_out
 from pipelines.worker import WorkerProgram
 from recsys_mtl.data.batch import Batch
 from recsys_mtl.data.reader import Cursor, Worker
@@ -28,7 +29,7 @@ BATCHES = 8
 def alone(threads: int) -> Iterator[None]:
     """Be the only worker."""
     quiet()
-    torch.set_num_threads(threads)
+    share_out(threads)
     store = dist.HashStore()  # type: ignore[attr-defined]  # which torch exports from C
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:

@@ -21,6 +21,7 @@ from benchmarks.training.models import COMPARED
 from benchmarks.training.plan import (
     FILES,
     GRID,
+    LOW,
     OURS,
     OWN,
     PARTS,
@@ -39,11 +40,13 @@ def grid_table(results: Sequence[Result]) -> str:
     """Rates on batches in memory, beside peers."""
     found = rates(results, GRID)
     systems = systems_of(found.values())
+    ours = [mine for mine in (OURS, LOW) if mine in systems]
     rows = []
     for (case, size), by_system in found.items():
         cells = [rate(by_system.get(system, {})) for system in systems]
-        rows.append([case, f"{size:,}", *cells, text(over_peers(by_system, OURS))])
-    return markdown_table(["model, rows of each table", "batch", *systems, "ours / best peer"], rows)
+        rows.append([case, f"{size:,}", *cells, *(text(over_peers(by_system, mine)) for mine in ours)])
+    ratios = [f"{'in bfloat16' if mine == LOW else 'ours'} / best peer" for mine in ours]
+    return markdown_table(["model, rows of each table", "batch", *systems, *ratios], rows)
 
 
 def own_table(results: Sequence[Result], part: str) -> str:
@@ -88,7 +91,8 @@ def limits_table(results: Sequence[Result]) -> str:
     """The dense part beside GEMM, the tables beside memory, and the whole step."""
     rows = []
     for one in of_part(results, PARTS):
-        times = [text(milliseconds(one, work), 1) for work in ("step", "dense", "tables", "optimiser")]
+        works = ("step", "dense", "dense bf16", "tables", "optimiser")
+        times = [text(milliseconds(one, work) if work in one["seconds"] else None, 1) for work in works]
         gemm, bf16, triad = (amount_rate(one, work, GIGA) for work in ("gemm", "gemm bf16", "triad"))
         shares = [text(rate_share(one, "dense", "gemm")), text(rate_share(one, "tables", "triad"))]
         rows.append(
@@ -102,7 +106,7 @@ def limits_table(results: Sequence[Result]) -> str:
                 shares[1],
             ]
         )
-    parts = ["step, ms", "dense part, ms", "tables, ms", "dense optimiser, ms"]
+    parts = ["step, ms", "dense part, ms", "in bf16, ms", "tables, ms", "dense optimiser, ms"]
     limits = ["GEMM, GFLOP/s", "dense / GEMM", "GEMM in bf16", "triad, GB/s", "tables / triad"]
     return markdown_table(["model", *parts, *limits], rows)
 

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
@@ -38,6 +38,9 @@ class TrainerConfig(Config):
     """Steps between evaluations; where it is not given there is one an epoch. The end of a run always has one."""
     eval_batch_size: PositiveInt = 8192
     """Rows that each worker scores at a time."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the products in bottom and experts while training. ``bfloat16`` is faster where processors have it (AMX,
+    AVX512-BF16, GPUs) and slower where they do not. Weights, tables, heads, losses and evaluation are float32."""
     skip_not_finite: NonNegativeInt = 0
     """Batches that may be left out because their loss is not a finite number; one more ends the run."""
     progressive: bool = False

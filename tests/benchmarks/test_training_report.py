@@ -5,7 +5,8 @@ from io import BytesIO
 from typing import Any
 
 from benchmarks.results import Result
-from benchmarks.training.figures import Figure, bytes_per_weight, over, over_peers, rate_share, rates, speed_over
+from benchmarks.rounds import Figure
+from benchmarks.training.figures import bytes_per_weight, over, over_peers, rate_share, rates, speed_over
 from benchmarks.training.growth import curves, picture
 from benchmarks.training.plan import (
     ALL_PARTS,

@@ -12,6 +12,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.export import Dim
+from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity
 
 from recsys_mtl.bottoms import BottomConfig
 from recsys_mtl.data.batch import Batch, BatchLayout, collate
@@ -79,6 +80,37 @@ def batch_of(rows: pa.Table, spec: Spec) -> Batch:
 @torch.no_grad()
 def scores(model: RankingModel, rows: pa.Table, spec: Spec) -> Tensor:
     return model.eval()(batch_of(rows, spec))
+
+
+def gradients(model: RankingModel, rows: pa.Table, spec: Spec) -> tuple[Tensor, Tensor]:
+    """Return the logits of training, and all gradients in a row."""
+    torch.manual_seed(0)
+    model.zero_grad()
+    batch = batch_of(rows, spec)
+    logits_BT = model.train()(batch)
+    loss = binary_cross_entropy_with_logits(logits_BT, batch.labels_BT.nan_to_num(0).clamp(0, 1))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is None or p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())
+    return logits_BT.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def test_learning_in_bfloat16_goes_where_float32_goes(
+    config: ModelConfig, model: RankingModel, rows: pa.Table, spec: Spec
+) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    exact_BT, exact = gradients(model, rows, spec)
+    model.load_state_dict(before)
+    model.ranker.learns_in_bfloat16 = True
+    close_BT, close = gradients(model, rows, spec)
+    assert close_BT.dtype == torch.float32
+    has_products = (kind(type(config.bottom)), kind(type(config.experts))) != ("shared", "direct")
+    assert torch.equal(close_BT, exact_BT) != has_products
+    torch.testing.assert_close(close_BT, exact_BT, rtol=0.05, atol=0.05)
+    assert cosine_similarity(close, exact, dim=0) > 0.98
+    model.load_state_dict(before)
+    scored_BT = scores(model, rows, spec)
+    model.ranker.learns_in_bfloat16 = False
+    assert torch.equal(scored_BT, scores(model, rows, spec))
 
 
 def test_one_finite_output_per_row_and_task(model: RankingModel, rows: pa.Table, spec: Spec) -> None:

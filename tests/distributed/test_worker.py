@@ -132,6 +132,16 @@ def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:
     assert all(torch.equal(first["weights"][name], again["weights"][name]) for name in first["weights"])
 
 
+def test_a_run_in_bfloat16_learns_almost_the_same_and_is_served_in_float32(tmp_path: Path) -> None:
+    exact, low = do(tmp_path, 2, "exact", epochs=1), do(tmp_path, 2, "low", epochs=1, precision="bfloat16")
+    assert low["notes"].losses != exact["notes"].losses
+    assert low["notes"].losses == pytest.approx(exact["notes"].losses, rel=0.02)
+    assert {weight.dtype for weight in low["weights"].values()} == {
+        weight.dtype for weight in exact["weights"].values()
+    }
+    assert verify(Scorer(Bundle.load(tmp_path / "low" / "bundle"))) > 0
+
+
 def test_the_bundle_holds_the_best_weights_and_scores_as_evaluated(tmp_path: Path) -> None:
     result = do(tmp_path, 2, "run", eval_every=5, select={"metric": "logloss", "mode": "min", "tasks": ["click"]})
     bundle = Bundle.load(tmp_path / "run" / "bundle")

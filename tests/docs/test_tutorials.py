@@ -55,6 +55,8 @@ README = Tutorial(
         "recsys-mtl prepare kuairand ",
         "recsys-mtl prepare table ",
         "recsys-mtl train pipelines/configs/data/kuairand.yaml ",
+        "docker build ",
+        "helm install ",
     ),
     changed={
         "--rows 1000000": "--rows 12000",
