@@ -34,13 +34,6 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     fields = {"data": str(data), "model": MODELS["MMoE"], "shape": asdict(SHAPE), "batch_sizes": [64], "threads": 1}
     measured = {"turns": 2, "seconds": 0.0, "low": True, "stream_floats": 1000, "prepared_rows": 1000}
     return fields | {"pace": asdict(AT_ONCE)} | measured
-        "pace": asdict(AT_ONCE),
-        "turns": 2,
-        "seconds": 0.0,
-        "low": True,
-        "stream_floats": 1000,
-        "prepared_rows": 1000,
-    }
 
 
 @pytest.mark.parametrize("events", [0, 5])
