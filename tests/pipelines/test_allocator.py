@@ -32,6 +32,23 @@ for name in (b"opt.dirty_decay_ms", b"opt.muzzy_decay_ms"):
     assert ctypes.CDLL(None).mallctl(name, ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0)) == 0
     print(value.value)
 """
+MIXED = """
+import ctypes
+
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+
+def mapped():  # MiB that the system has given
+    epoch, found, size = ctypes.c_uint64(1), ctypes.c_size_t(), ctypes.c_size_t(8)
+    assert library.mallctl(b"epoch", None, None, ctypes.byref(epoch), ctypes.c_size_t(8)) == 0
+    assert library.mallctl(b"stats.mapped", ctypes.byref(found), ctypes.byref(size), None, ctypes.c_size_t(0)) == 0
+    return found.value >> 20
+
+library.free(ctypes.c_void_p(library.malloc(ctypes.c_size_t(256 << 20))))
+before = mapped()
+small = [library.malloc(ctypes.c_size_t(14 << 10)) for _ in range(10_000)]  # 140 MB
+print(mapped() - before)
+"""
 PAGES = 4 * 20_000_000 // 4096
 
 
@@ -58,6 +75,14 @@ def test_freed_memory_is_taken_again() -> None:
 def test_it_is_not_given_back_little_by_little() -> None:
     # The rounds above are over before a decay of a minute shows; in a training run it did, at every step.
     assert printed(ASKED, allocator({})) == [-1, -1]
+
+
+def test_small_requests_are_served_from_large_blocks_that_are_free() -> None:
+    (more,) = printed(MIXED, allocator({}))
+    assert more < 10
+    keep = allocator({})[CONF].rpartition(",lg_extent_max_active_fit")[0]
+    (more,) = printed(MIXED, allocator({}) | {CONF: keep})
+    assert more > 100  # what the setting is for
 
 
 def test_a_person_s_own_choice_stays() -> None:
