@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from benchmarks.quality.flops import multiply_adds, random_features
 from benchmarks.training.exchange import Job
@@ -38,7 +39,7 @@ def parts(job: Job) -> dict[str, Any]:
             **({"dense bf16": dense(program, batches[0], low=True)} if job["low"] else {}),
             "triad": triad(job["stream_floats"]),
             "tables": tables(step.model, batches[0]),
-            "optimiser": step.optimizer.step,
+            "optimiser": standing_still(step.optimizer),
             "step": lambda: step(batches[0]),
             **evaluation(program, step),
         }
@@ -125,6 +126,20 @@ def table_bytes(batch: Batch, spec: Spec) -> int:
             ids = jagged[key].values()
             total += ids.numel() * (ID_BYTES + 3 * row) + ids.unique().numel() * 2 * (row + FLOAT_BYTES)
     return total
+
+
+def standing_still(optimizer: Optimizer) -> Work:
+    """Update all weights by nothing: with the same gradient again and again, a model gets where numbers are denormal."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+
+    def work() -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
+        optimizer.step()
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+    return work
 
 
 def evaluation(program: WorkerProgram, step: TrainStep) -> dict[str, Work]:
