@@ -129,7 +129,7 @@ def table_bytes(batch: Batch, spec: Spec) -> int:
 
 
 def standing_still(optimizer: Optimizer) -> Work:
-    """Update all weights by nothing: the same gradient again and again leads to where numbers are denormal, and slow."""
+    """Update all weights by nothing: the same gradient again and again leads to where numbers are denormal."""
     rates = [group["lr"] for group in optimizer.param_groups]
 
     def work() -> None:
