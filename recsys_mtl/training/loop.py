@@ -40,7 +40,7 @@ class TrainerConfig(Config):
     """Rows that each worker scores at a time."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the products in bottom and experts while training. ``bfloat16`` is faster where processors have it (AMX,
-    AVX512-BF16, GPUs) and slower where they do not. Weights, tables, heads, losses and evaluation are float32."""
+    AVX512-BF16, GPUs), slower where they do not. Weights, tables, sequences, heads, losses, evaluation: float32."""
     skip_not_finite: NonNegativeInt = 0
     """Batches that may be left out because their loss is not a finite number; one more ends the run."""
     progressive: bool = False
