@@ -98,8 +98,8 @@ class Metrics:
         """Count a request's candidates, their scores and its inputs."""
         question, reader = scores.question, scorer.reader
         self.candidates.observe(len(question.item_ids))
-        for task, score_B in zip(scorer.bundle.tasks, scores.scores_BT.unbind(1), strict=True):
-            self.scores.observe((task,), score_B.double().numpy())
+        tasks = tuple((task,) for task in scorer.bundle.tasks)
+        self.scores.observe_columns(tasks, scores.scores_BT.double().numpy())
         for side, encoded in ((reader.head, question.head), (reader.candidates, question.candidates)):
             self.features.add(side.names, encoded.counts())
 

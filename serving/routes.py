@@ -33,12 +33,12 @@ BODIES = {"requestBody": {"content": STREAM}}
 """An Arrow stream is taken and given beside JSON."""
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:  # FastAPI sends what is not async to a thread and back
     """Return the app's service."""
     return request.app.state.service  # type: ignore[no-any-return]
 
 
-def note_on(request: Request) -> Note:
+async def note_on(request: Request) -> Note:
     """Return what is known of the request."""
     return note_of(request.scope)
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from recsys_mtl.data.values import Floats, Ints
 from serving.row_table import KEY, Rows, RowTable
 from serving.shared import Shared
 
@@ -41,15 +41,30 @@ class ScoreHistograms(Collector):
         self.family = family
         self.lock = threading.Lock()
         self.table = RowTable(f"{family.name}.rows", family.row, MOST_ROWS, shared)
+        self.bounds: Floats = np.array(family.bounds, np.float64)
+        self.places: dict[tuple[tuple[str, ...], ...], Ints] = {}
 
-    def observe(self, labels: tuple[str, ...], scores: npt.NDArray[np.float64]) -> None:
+    def observe(self, labels: tuple[str, ...], scores: Floats) -> None:
         """Add scores of an objective."""
-        bounds = self.family.bounds
-        counts = np.bincount(np.searchsorted(bounds, scores), minlength=len(bounds) + 1)
+        self.observe_columns((labels,), scores.reshape(-1, 1))
+
+    def observe_columns(self, labels: tuple[tuple[str, ...], ...], scores_BT: Floats) -> None:
+        """Add scores of T objectives, whose labels all differ."""
+        T, N = len(labels), len(self.bounds) + 1
+        bucket_BT = np.searchsorted(self.bounds, scores_BT) + N * np.arange(T)
+        counts_TN = np.bincount(bucket_BT.ravel(), minlength=T * N).reshape(T, N)
         with self.lock:
-            if (place := self.table.place(BETWEEN.join(labels).encode())) is not None:
-                self.table.rows["counts"][place] += counts
-                self.table.rows["sum"][place] += float(scores.sum())
+            places_T = self._places(labels)
+            found_T = places_T >= 0
+            self.table.rows["counts"][places_T[found_T]] += counts_TN[found_T]
+            self.table.rows["sum"][places_T[found_T]] += scores_BT.sum(0)[found_T]
+
+    def _places(self, labels: tuple[tuple[str, ...], ...]) -> Ints:
+        """Return the rows of the labels; -1 for those that no room is left for."""
+        if (places_T := self.places.get(labels)) is None:
+            found = [self.table.place(BETWEEN.join(of_one).encode()) for of_one in labels]
+            places_T = self.places[labels] = np.array([-1 if place is None else place for place in found], np.int64)
+        return places_T
 
     def collect(self) -> Iterable[Metric]:
         counts: dict[bytes, Rows] = {}

@@ -1,4 +1,5 @@
 import gc
+import inspect
 import logging
 import re
 import threading
@@ -6,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from recsys_mtl.config import ConfigError
 from recsys_mtl.registry import BundlePlace
 from serving.app import create_app
 from serving.loading import Loaded, content_hash, load
+from serving.routes import router
 from serving.service import Service
 from serving.settings import Settings
 from tests.serving.conftest import Start
@@ -182,3 +185,10 @@ def test_health_is_answered_while_candidates_are_scored(start: Start, monkeypatc
         go.set()
         thread.join(60)
         assert len(answers) == 1
+
+
+def test_no_endpoint_waits_for_a_thread_that_fetches_what_it_depends_on() -> None:
+    endpoints = [route for route in router.routes if isinstance(route, APIRoute)]
+    calls = [call for route in endpoints for call in (route.endpoint, *(d.call for d in route.dependant.dependencies))]
+    assert len(calls) > len(endpoints) > 0
+    assert [call for call in calls if not inspect.iscoroutinefunction(call)] == []
