@@ -14,15 +14,19 @@ from recsys_mtl.config import ConfigError
 
 
 @contextmanager
-def cluster(config: ClusterConfig, *, verbose: bool) -> Iterator[None]:
-    """Connect to the cluster, or start one for this run and end it afterwards."""
+def cluster(config: ClusterConfig, *, verbose: bool, dashboard: bool = False) -> Iterator[None]:
+    """Connect to the cluster, or start one for this run and end it afterwards.
+
+    ``dashboard``: one that is started has Ray's, and with it the state API, by which Ray Train finds that a run's driver
+    was ended from outside, and gives back the processors that the run had.
+    """
     if ray.is_initialized():
         yield
         return
     options: dict[str, Any] = {"logging_level": "INFO" if verbose else "ERROR", "log_to_driver": verbose}
     if config.address == "local":
         cpus = max(os.cpu_count() or 1, config.max_workers * config.cpus_per_worker)
-        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
     else:
         options |= {"address": config.address}
     try:

@@ -125,10 +125,10 @@ def applied(run: TrainRun, fields: Mapping[str, Any]) -> TrainRun:
 
 
 def first_point(run: TrainRun, space: Mapping[str, Dimension]) -> dict[str, Any]:
-    """Return the run's own settings as a point of the search, without those that lie outside of the space."""
+    """Return the run's own settings as a point of the search; of what lies outside of the space, its first value."""
     tree = run.model_dump(mode="json")
-    found = {path: dimension.encoded(at(tree, path)) for path, dimension in space.items()}
-    return {path: value for path, value in found.items() if value is not None}
+    found = {path: (dimension, dimension.encoded(at(tree, path))) for path, dimension in space.items()}
+    return {path: own if own is not None else one.encoded(one.ends[0]) for path, (one, own) in found.items()}
 
 
 def check(run: TrainRun, config: TuneConfig, tasks: Sequence[str]) -> None:

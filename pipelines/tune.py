@@ -72,7 +72,7 @@ class Tune:
         Raises:
             ConfigError: the cluster or the tracking store cannot be used.
         """
-        with self._tracked() as tracked, cluster(self.run.cluster, verbose=verbose):
+        with self._tracked() as tracked, cluster(self.run.cluster, verbose=verbose, dashboard=True):
             require_room(self.run.cluster, lambda text: console.print(text, highlight=False))
             trials = Trials(for_workers(self.run), self.config.space, self.goals, self.name, tracked.run_id, verbose)
             os.environ.update(SETTINGS)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pipelines.run import TrainRun
-from pipelines.search_space import Dimension, TuneConfig, applied, check, first_point, overrides
+from pipelines.search_space import Dimension, TuneConfig, applied, at, check, first_point, overrides
 from pipelines.tune_report import TrialResult, front, words
 from recsys_mtl.config import ConfigError, load, validate
 from recsys_mtl.training.select import Criterion
@@ -80,7 +80,12 @@ def test_a_point_is_settings_of_a_run() -> None:
 
 def test_the_first_point_is_the_run_itself_as_far_as_it_lies_in_the_space() -> None:
     run = make_run(optim={"dense": {"lr": 0.001}}, trainer={"epochs": 5})
-    assert first_point(run, make_config().space) == {"optim.dense.lr": 0.001, "model.bottom.hidden": "[]"}
+    space = make_config().space
+    assert first_point(run, space) == {
+        "optim.dense.lr": 0.001,
+        "model.bottom.hidden": "[]",
+        "trainer.epochs": space["trainer.epochs"].ends[0],  # Optuna takes points with all fields only
+    }
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3), st.lists, max_leaves=4))
@@ -128,4 +133,6 @@ def test_every_space_of_ours_fits_the_model_of_its_name(file: Path) -> None:
     run = load(TrainRun, [f"pipelines/configs/models/{file.name}", "data.path=data/demo"])
     config = load(TuneConfig, [str(file)])
     check(run, config, ())
-    assert first_point(run, config.space).keys() == config.space.keys(), "the preset itself is tried first"
+    tree = run.model_dump(mode="json")
+    own = {path: dimension.encoded(at(tree, path)) for path, dimension in config.space.items()}
+    assert first_point(run, config.space) == own, "the preset itself is tried first"

@@ -84,6 +84,17 @@ def test_a_search_trains_trials_below_one_run_and_tells_which_is_best(data: Path
     assert best.values[0] == pytest.approx(math.fsum(known) / len(known), abs=1e-6)
 
 
+def test_a_trial_that_is_stopped_early_gives_its_processors_back(data: Path, tmp_path: Path) -> None:
+    tree = run_tree(data, tmp_path)
+    tree["cluster"] |= {"cpus_per_worker": os.cpu_count(), "start_timeout_s": 60}  # room for one trial at a time
+    rates = {"optim.dense.lr": {"choice": [0.02, 1e-7, 1e-8]}}
+    config = validate(TuneConfig, {"space": rates, "trials": 5, "asha": {"reduction": 4}, "search": "random", "seed": 3})
+    _, results = Tune(validate(TrainRun, tree), config, name="full").search(Console(file=io.StringIO()))
+    states = [result.state for result in results]
+    assert states.count("stopped early") >= 2, states
+    assert set(states) == {"finished", "stopped early"}
+
+
 def test_what_cannot_be_searched_is_refused_at_once(data: Path, tmp_path: Path) -> None:
     tree = run_tree(data, tmp_path)
     config = validate(TuneConfig, {"space": {"model.depth": {"integer": [1, 2]}}})
