@@ -17,8 +17,8 @@ from recsys_mtl.config import ConfigError
 def cluster(config: ClusterConfig, *, verbose: bool, dashboard: bool = False) -> Iterator[None]:
     """Connect to the cluster, or start one for this run and end it afterwards.
 
-    ``dashboard``: one that is started has Ray's, and with it the state API, by which Ray Train finds that a run's driver
-    was ended from outside, and gives back the processors that the run had.
+    ``dashboard``: one that is started has Ray's, and with it the state API. Without that, Ray Train does not find out
+    that a run's driver was ended from outside, and never gives back the processors that the run had.
     """
     if ray.is_initialized():
         yield

@@ -88,7 +88,8 @@ def test_a_trial_that_is_stopped_early_gives_its_processors_back(data: Path, tmp
     tree = run_tree(data, tmp_path)
     tree["cluster"] |= {"cpus_per_worker": os.cpu_count(), "start_timeout_s": 60}  # room for one trial at a time
     rates = {"optim.dense.lr": {"choice": [0.02, 1e-7, 1e-8]}}
-    config = validate(TuneConfig, {"space": rates, "trials": 5, "asha": {"reduction": 4}, "search": "random", "seed": 3})
+    search = {"trials": 5, "asha": {"reduction": 4}, "search": "random", "seed": 3}
+    config = validate(TuneConfig, {"space": rates, **search})
     _, results = Tune(validate(TrainRun, tree), config, name="full").search(Console(file=io.StringIO()))
     states = [result.state for result in results]
     assert states.count("stopped early") >= 2, states
