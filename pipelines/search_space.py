@@ -46,6 +46,11 @@ class Dimension(Config):
         found: tuple[Any, ...] = next(value for kind in KINDS if (value := getattr(self, kind)) is not None)
         return found
 
+    @property
+    def first(self) -> Any:
+        """Return the first value as the search knows it."""
+        return self.encoded(self.ends[0])
+
     def distribution(self) -> "BaseDistribution":
         """Say it in Optuna's words; choices as JSON, since it takes none but plain values."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -127,8 +132,8 @@ def applied(run: TrainRun, fields: Mapping[str, Any]) -> TrainRun:
 def first_point(run: TrainRun, space: Mapping[str, Dimension]) -> dict[str, Any]:
     """Return the run's own settings as a point of the search; of what lies outside of the space, its first value."""
     tree = run.model_dump(mode="json")
-    found = {path: (dimension, dimension.encoded(at(tree, path))) for path, dimension in space.items()}
-    return {path: own if own is not None else one.encoded(one.ends[0]) for path, (one, own) in found.items()}
+    found = {path: dimension.encoded(at(tree, path)) for path, dimension in space.items()}
+    return {path: space[path].first if own is None else own for path, own in found.items()}
 
 
 def check(run: TrainRun, config: TuneConfig, tasks: Sequence[str]) -> None:

@@ -87,12 +87,11 @@ def test_a_search_trains_trials_below_one_run_and_tells_which_is_best(data: Path
 def test_a_trial_that_is_stopped_early_gives_its_processors_back(data: Path, tmp_path: Path) -> None:
     tree = run_tree(data, tmp_path)
     tree["cluster"] |= {"cpus_per_worker": os.cpu_count(), "start_timeout_s": 60}  # room for one trial at a time
-    rates = {"optim.dense.lr": {"choice": [0.02, 1e-7, 1e-8]}}
-    search = {"trials": 5, "asha": {"reduction": 4}, "search": "random", "seed": 3}
-    config = validate(TuneConfig, {"space": rates, **search})
+    space = {"optim.dense.lr": {"log_uniform": [1e-9, 1e-3]}}
+    config = validate(TuneConfig, {"space": space, "trials": 4, "search": "random", "seed": 3})
     _, results = Tune(validate(TrainRun, tree), config, name="full").search(Console(file=io.StringIO()))
     states = [result.state for result in results]
-    assert states.count("stopped early") >= 2, states
+    assert "stopped early" in states[:-1], "the next one had its processors"
     assert set(states) == {"finished", "stopped early"}
 
 
