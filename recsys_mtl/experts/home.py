@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from recsys_mtl.experts.base import ExpertLayer
-from recsys_mtl.layers import ExpertBank, Gate, GroupedLinear, LayerStyle, SelfGate, softmax
+from recsys_mtl.layers import ExpertBank, Gate, GroupedLinear, LayerStyle, SelfGate
 from recsys_mtl.norms import BatchNormConfig, NormConfig
 from recsys_mtl.tasks import Task, task_groups
 
@@ -183,7 +183,7 @@ class FeatureGate(nn.Module):
         open_BKLR = self.up(low_BMD).sigmoid().view(B, K, L, -1)
         if self.mix is None:
             return v_BGR * (2 * open_BKLR.squeeze(2))
-        weights_BKL = 2 * softmax(self.mix(v_BGR))  # doubled here, where there are the fewest numbers
+        weights_BKL = 2 * self.mix(v_BGR).softmax(-1)  # doubled here, where there are the fewest numbers
         return v_BGR * (weights_BKL.unsqueeze(3) * open_BKLR).sum(2)
 
 

@@ -8,7 +8,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from recsys_mtl.heads.base import Funnel, Heads
-from recsys_mtl.layers import GroupedLinear, GroupedMLP, LayerStyle, softmax
+from recsys_mtl.layers import GroupedLinear, GroupedMLP, LayerStyle
 from recsys_mtl.tasks import Task
 
 
@@ -65,7 +65,7 @@ class Attention(nn.Module):
         """Return ``z_BLK``: Σ_u w_u h₁(u), w the softmax over u of <h₂(u), h₃(u)> / √k."""
         value_BLUK, query_BLUK, key_BLUK = torch.chunk(self.h(u_BLUK), 3, dim=3)
         scores_BLU = (query_BLUK * key_BLUK).sum(3) / math.sqrt(u_BLUK.shape[3])
-        weights_BLU = softmax(scores_BLU)
+        weights_BLU = scores_BLU.softmax(2)
         return (weights_BLU.unsqueeze(3) * value_BLUK).sum(2)
 
     def __call__(self, u_BLUK: Tensor) -> Tensor:

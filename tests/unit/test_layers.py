@@ -6,18 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recsys_mtl.layers import (
-    ACTIVATIONS,
-    FEW,
-    MLP,
-    Activation,
-    ExpertBank,
-    Gate,
-    GroupedLinear,
-    GroupedMLP,
-    LayerStyle,
-    softmax,
-)
+from recsys_mtl.layers import ACTIVATIONS, MLP, Activation, ExpertBank, Gate, GroupedLinear, GroupedMLP, LayerStyle
 from recsys_mtl.norms import BatchNorm, BatchNormConfig, GroupedLayerNorm, LayerNormConfig, NormConfig
 
 ROWS, IN = 5, 4
@@ -233,17 +222,3 @@ def test_a_plain_mlp_is_normalised_too() -> None:
     module = MLP(IN, (6,), LayerStyle(norm=NORMS[1], activation="tanh"))
     x_BI = torch.randn(ROWS, IN)
     torch.testing.assert_close(module(x_BI), normalised(module[0](x_BI), NORMS[1]).tanh())
-
-
-@pytest.mark.parametrize("experts", [1, 2, FEW - 1, FEW, FEW + 1])
-def test_a_softmax_across_rows_is_a_softmax(experts: int) -> None:
-    x_BTE = (30 * torch.randn(3, ROWS, experts, dtype=torch.float64)).transpose(0, 1).requires_grad_()
-    gradient_BTE = torch.randn(ROWS, 3, experts, dtype=torch.float64)
-
-    weights_BTE = softmax(x_BTE)
-    (found_BTE,) = torch.autograd.grad(weights_BTE, x_BTE, gradient_BTE)
-    (expected_BTE,) = torch.autograd.grad(x_BTE.softmax(-1), x_BTE, gradient_BTE)
-
-    assert weights_BTE.is_contiguous()
-    torch.testing.assert_close(weights_BTE, x_BTE.softmax(-1))
-    torch.testing.assert_close(found_BTE, expected_BTE)
