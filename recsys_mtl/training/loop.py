@@ -88,6 +88,7 @@ class Trainer:
     """Where the run is saved, and goes on from."""
     outcome: Outcome = field(default_factory=Outcome)
     best: dict[str, Any] | None = None
+    """A copy of the best weights, unless the model has them to the end."""
     bad_evaluations: int = 0
 
     def __post_init__(self) -> None:
@@ -220,18 +221,23 @@ class Trainer:
         tell_changes(saved.progress.get("plan", {}), recorded_plan(self.step.model))
         self.listener.resend(saved.progress["unsent"])
         is_best = self.outcome.best_step == saved.step
-        self.best = best.get("best", snapshot(self.step.model) if is_best else None)
+        self.best = best.get("best", self._copy() if is_best else None)
 
     def _judge(self, metrics: Metrics) -> None:
         value = self.config.select.value(metrics)
+        first = not self.outcome.evaluations
         self.outcome.evaluations.append((self.outcome.steps, value))
         best = self.config.select.better(value, self.outcome.best_value)
-        if best or self.best is None:
+        if best or first:
             self.outcome.best_value, self.outcome.best_step = value, self.outcome.steps
-            self.best = snapshot(self.step.model)
+            self.best = self._copy()
             self.bad_evaluations = 0
         else:
             self.bad_evaluations += 1
         patience = self.config.select.patience
         self.outcome.stopped_early = patience is not None and self.bad_evaluations > patience
         self.listener.on_evaluation(self.outcome.steps, metrics, best)
+
+    def _copy(self) -> dict[str, Any] | None:
+        """Copy the weights, which takes as much memory again, unless no step will change them."""
+        return snapshot(self.step.model) if self.outcome.steps < self.total else None

@@ -18,6 +18,12 @@ from recsys_mtl.training.planning import is_table, make_plan, sharders
 from recsys_mtl.training.replicated import ReplicatedTables
 from recsys_mtl.training.sharding_rules import ShardingConfig
 
+BLOCK_NUMBERS = 1 << 22
+"""How many numbers are drawn at a time; 16 MiB of floats."""
+DRAWN_TOGETHER = 16
+"""torch draws normal numbers in groups of so many, and in another way where there are fewer: blocks of whole groups, the
+last of one at the least, hold the numbers that a single draw would give."""
+
 
 def shard(
     model: nn.Module,
@@ -68,14 +74,38 @@ def dense_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def initialise_tables(model: nn.Module, seed: int, *, deviation: float) -> None:
-    """Fill all tables with normal numbers that depend on the seed and the table's name, not on how it is sharded."""
+    """Fill all tables with normal numbers that depend on the seed and the table's name, not on how it is sharded.
+
+    They are drawn by blocks of rows, so that a table that no worker could hold whole needs no more memory than its
+    parts, and only as far as this worker's parts reach.
+    """
     for name, weight in model.state_dict().items():
         if is_table(name):
+            parts = [(part.detach(), offsets) for part, offsets in local_parts(weight)]
+            rows = max((first + len(part) for part, (first, _) in parts), default=0)
             generator = torch.Generator().manual_seed(xxhash.xxh32_intdigest(f"{seed} {name}".encode()))
-            full = torch.randn(tuple(weight.shape), generator=generator) * deviation
-            for part, offsets in local_parts(weight):
-                index = tuple(slice(o, o + s) for o, s in zip(offsets, part.shape, strict=True))
-                part.detach().copy_(full[index])
+            for start, block in normal_blocks(tuple(weight.shape), generator, rows):
+                for part, offsets in parts:
+                    _copy_rows(part, offsets, block * deviation, start)
+
+
+def normal_blocks(shape: tuple[int, int], generator: torch.Generator, rows: int) -> Iterator[tuple[int, Tensor]]:
+    """Draw the first ``rows`` rows, or a few more, of what ``torch.randn(shape)`` is: first row, and block (R, D)."""
+    size = max(DRAWN_TOGETHER, BLOCK_NUMBERS // shape[1] // DRAWN_TOGETHER * DRAWN_TOGETHER)
+    start = 0
+    while start < rows:
+        end = start + size if start + size + DRAWN_TOGETHER <= shape[0] else shape[0]
+        yield start, torch.randn(end - start, shape[1], generator=generator)
+        start = end
+
+
+def _copy_rows(part: Tensor, offsets: tuple[int, ...], block: Tensor, start: int) -> None:
+    """Copy into a part of a table what a block of its rows, which begins with row ``start``, has of it."""
+    first, column = offsets
+    begin, end = max(first, start), min(first + part.shape[0], start + block.shape[0])
+    if begin < end:
+        columns = slice(column, column + part.shape[1])
+        part[begin - first : end - first].copy_(block[begin - start : end - start, columns])
 
 
 def local_parts(weight: Any) -> Iterator[tuple[Tensor, tuple[int, ...]]]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from recsys_mtl.config import validate
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.health import Health
 from recsys_mtl.health.report import expert_rows, reader_rows
+from recsys_mtl.training import loop
 from recsys_mtl.training.progress import Progress
 from recsys_mtl.training.select import Metrics
 from serving.golden import verify
@@ -150,6 +152,23 @@ def test_the_bundle_holds_the_best_weights_and_scores_as_evaluated(tmp_path: Pat
     assert sum(result["notes"].best) >= 2
     assert result["best_step"] == [s for s in range(1, 40) if s % 5 == 0 or s == 39][last_true(result["notes"].best)]
     assert verify(Scorer(bundle)) > 0
+
+
+def count_copies(worker: Worker, runs: list[TrainRun]) -> list[int]:
+    """How often each run copies its weights."""
+    counts = []
+    for run in runs:
+        with mock.patch.object(loop, "snapshot", wraps=loop.snapshot) as snapshot:
+            WorkerProgram(run, worker, torch.device("cpu")).train(Notes())
+        counts.append(snapshot.call_count)
+    return counts
+
+
+def test_weights_that_no_step_will_change_are_not_copied(tmp_path: Path) -> None:
+    builders.prepared(tmp_path / "data", rows=200)
+    first_is_best = {"metric": "click/rows"}  # which never changes
+    runs = [make_run(tmp_path / "data", epochs=epochs, select=first_is_best) for epochs in (1, 3)]
+    assert run_workers(1, tmp_path, count_copies, runs)[0] == [0, 1]
 
 
 def test_a_run_stops_when_the_metric_no_longer_improves(tmp_path: Path) -> None:
