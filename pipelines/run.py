@@ -96,6 +96,12 @@ class ClusterConfig(Config):
             raise ConfigError(problems)
         return self
 
+    @model_validator(mode="after")
+    def _a_gpu_for_each_of_several(self) -> Self:
+        if 0 < self.gpus_per_worker < 1 < self.max_workers:
+            raise ConfigError(["gpus_per_worker: several workers need a GPU each, because NCCL does; set it to 1"])
+        return self
+
     @property
     def min_workers(self) -> int:
         """Return the fewest workers that train."""

@@ -10,6 +10,7 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from recsys_mtl.config import Config, ConfigError
 from recsys_mtl.data.batch import Batch
+from recsys_mtl.data.pinning import pinned
 from recsys_mtl.data.prefetch import Prefetch
 from recsys_mtl.data.reader import Cursor, TrainReader
 from recsys_mtl.training.checkpoint import CheckpointConfig, Checkpoints, DamagedCheckpointError, Saved
@@ -125,7 +126,7 @@ class Trainer:
         return self.outcome.steps >= self.total or self.outcome.stopped_early
 
     def _epoch(self, cursor: Cursor) -> None:
-        batches = Prefetch(self.reader.epoch(cursor), self.reader.config.prefetch)
+        batches = Prefetch(pinned(self.reader.epoch(cursor), self.step.device), self.reader.config.prefetch)
         for batch in batches:
             started = time.perf_counter()
             self._learn(batch)

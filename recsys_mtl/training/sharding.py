@@ -8,8 +8,10 @@ import torch
 import torch.distributed as dist
 import xxhash
 from torch import Tensor, nn
+from torch.distributed._shard.metadata import ShardMetadata
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torch.distributed._shard.sharded_tensor.shard import Shard
+from torch.distributed.remote_device import _remote_device
 from torchrec.distributed.model_parallel import DistributedModelParallel
 
 from recsys_mtl.config import ConfigError
@@ -21,8 +23,8 @@ from recsys_mtl.training.sharding_rules import ShardingConfig
 BLOCK_NUMBERS = 1 << 22
 """How many numbers are drawn at a time; 16 MiB of floats."""
 DRAWN_TOGETHER = 16
-"""torch draws normal numbers in groups of so many, and in another way where there are fewer: blocks of whole groups, the
-last of one at the least, hold the numbers that a single draw would give."""
+"""torch draws normal numbers in groups of so many, and in another way where there are fewer: blocks of whole groups,
+the last of one at the least, hold the numbers that a single draw would give."""
 
 
 def shard(
@@ -122,17 +124,54 @@ def gather_weights(model: nn.Module) -> dict[str, Tensor]:
 
     A collective: every worker must call it.
     """
+    is_first = dist.get_rank() == 0
     gathered: dict[str, Tensor] = {}
-    rank = dist.get_rank()
     for name, weight in model.state_dict().items():
+        whole = torch.empty(tuple(weight.shape), dtype=weight.dtype) if is_first else None
         if isinstance(weight, ShardedTensor):
-            whole = torch.empty(weight.size(), dtype=weight.dtype)
-            weight.gather(dst=0, out=whole if rank == 0 else None)
-        else:
-            whole = weight.detach().cpu()
-        if rank == 0:
+            _bring(weight, whole)
+        elif whole is not None:
+            whole.copy_(weight.detach())
+        if whole is not None:
             gathered[name] = whole
     return gathered
+
+
+def _bring(weight: ShardedTensor, whole: Tensor | None) -> None:
+    """Fill ``whole``, which rank 0 has, from everyone's parts, some rows at a time.
+
+    `ShardedTensor.gather` takes the size of the largest part from rank 0 for each worker, and main memory from NCCL.
+    """
+    mine = {offsets: part.detach() for part, offsets in local_parts(weight) if part.numel()}
+    for shard in weight.metadata().shards_metadata:
+        (row, column), (rows, columns) = shard.shard_offsets, shard.shard_sizes
+        part, owner = mine.get((row, column)), _owner(shard)
+        size = max(BLOCK_NUMBERS // max(columns, 1), 1)
+        for start in range(0, rows, size):
+            count = min(size, rows - start)
+            block = _on_first(None if part is None else part[start : start + count], owner, (count, columns), weight)
+            if whole is not None and block is not None:
+                whole[row + start : row + start + count, column : column + columns].copy_(block)
+
+
+def _owner(shard: ShardMetadata) -> int:
+    assert isinstance(shard.placement, _remote_device)
+    rank = shard.placement.rank()
+    assert rank is not None
+    return rank
+
+
+def _on_first(block: Tensor | None, owner: int, shape: tuple[int, int], like: ShardedTensor) -> Tensor | None:
+    """Return on rank 0 the block that its owner has."""
+    if dist.get_rank() != 0:
+        if block is not None:
+            dist.send(block.contiguous(), 0)
+        return None
+    if block is None:
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        block = torch.empty(shape, dtype=like.dtype, device=device)
+        dist.recv(block, owner)
+    return block
 
 
 def snapshot(model: nn.Module) -> dict[str, Any]:

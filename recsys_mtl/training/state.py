@@ -44,6 +44,6 @@ def _dense_moments(step: TrainStep) -> dict[str, dict[str, Tensor]]:
         kept = step.optimizer.state[parameter]
         if not kept:
             zeros = {moment: torch.zeros_like(parameter) for moment in ("exp_avg", "exp_avg_sq")}
-            kept.update({"step": torch.zeros(()), **zeros})
+            kept.update({"step": torch.zeros((), device=parameter.device), **zeros})
         moments[names[parameter]] = {moment: value for moment, value in kept.items() if isinstance(value, Tensor)}
     return moments

@@ -54,6 +54,7 @@ class TrainStep:
     ) -> None:
         """``seed`` is that of dropout."""
         self.model, self.objective = model, objective
+        self.device = objective.weights_K.device
         self.seed, self.steps = seed, 0
         self.parameters = dense_parameters(model)
         self.clip_norm = config.clip_norm
@@ -74,6 +75,7 @@ class TrainStep:
         torch.manual_seed((self.seed * SEED_STRIDE + self.steps) * SEED_STRIDE + rank())
         self.steps += 1
         statistics = [x.clone() for x in self.statistics]
+        batch = batch.to(self.device, non_blocking=True)
         logits_BT = self.model(batch)
         sums_K, divisors_K = self.objective(logits_BT, batch.labels_BT, batch.weights_B)
         divisors_K = self._over_workers(sums_K.detach(), divisors_K.detach(), statistics)

@@ -22,6 +22,7 @@ from recsys_mtl.data.shards import row_groups
 from recsys_mtl.model import ModelConfig, RankingModel
 from recsys_mtl.objectives.losses import ObjectiveConfig
 from recsys_mtl.storage import locate
+from recsys_mtl.training import sharding
 from recsys_mtl.training.checkpoint import CheckpointConfig, Checkpoints
 from recsys_mtl.training.optim import DenseConfig, SparseConfig
 from recsys_mtl.training.sharding import gather_weights, initialise_tables, shard, table_parameters
@@ -57,8 +58,8 @@ def build(data: Path, device: torch.device | None) -> RankingModel:
 
 def sharded_step(data: Path, kind: str, plan: Plan) -> TrainStep:
     sparse = validate(SparseConfig, {"kind": kind})
-    sharding = validate(ShardingConfig, {"tables": plan})
-    model = shard(build(data, torch.device("meta")), sparse, torch.device("cpu"), sharding=sharding)
+    tables = validate(ShardingConfig, {"tables": plan})
+    model = shard(build(data, torch.device("meta")), sparse, torch.device("cpu"), sharding=tables)
     initialise_tables(model, 1, deviation=0.01)
     return make_step(model, data)
 
@@ -96,6 +97,7 @@ def assert_equal(weights: dict[str, torch.Tensor], expected: dict[str, torch.Ten
 def work(worker: Worker, data: Path, cases: list[tuple[str, Plan]]) -> list[dict[str, torch.Tensor]]:
     """Train under each plan in turn; processes are too dear to start for each."""
     found = []
+    sharding.BLOCK_NUMBERS = 100  # so that the tables of a test are drawn and gathered by more than one block
     for kind, plan in cases:
         step = sharded_step(data, kind, plan)
         learn(step, data, worker)

@@ -16,7 +16,7 @@ from recsys_mtl.config import validate
 from recsys_mtl.data.reader import Worker
 from recsys_mtl.health import Health
 from recsys_mtl.health.report import expert_rows, reader_rows
-from recsys_mtl.training import loop
+from recsys_mtl.training import loop, sharding
 from recsys_mtl.training.progress import Progress
 from recsys_mtl.training.select import Metrics
 from serving.golden import verify
@@ -158,7 +158,7 @@ def count_copies(worker: Worker, runs: list[TrainRun]) -> list[int]:
     """How often each run copies its weights."""
     counts = []
     for run in runs:
-        with mock.patch.object(loop, "snapshot", wraps=loop.snapshot) as snapshot:
+        with mock.patch.object(loop, "snapshot", wraps=sharding.snapshot) as snapshot:
             WorkerProgram(run, worker, torch.device("cpu")).train(Notes())
         counts.append(snapshot.call_count)
     return counts

@@ -26,7 +26,8 @@ def refused(**fields: Any) -> list[str]:
 def test_what_a_worker_takes() -> None:
     config = cluster(cpus_per_worker=3, memory_gib=2, resources={"highmem": 1, "accelerator_type:H100": 0.001})
     assert per_worker(config) == {"CPU": 3, "memory": 2 * 2**30, "highmem": 1, "accelerator_type:H100": 0.001}
-    assert per_worker(cluster(gpus_per_worker=0.5, memory_gib=40)) == {"CPU": 1, "GPU": 0.5}  # a GPU's own memory
+    half = cluster(workers=1, gpus_per_worker=0.5, memory_gib=40)
+    assert per_worker(half) == {"CPU": 1, "GPU": 0.5}  # a GPU's own memory
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,11 @@ def test_what_has_a_field_of_its_own_is_no_resource() -> None:
     assert problems == [
         "cluster.resources.CPU: use cluster.cpus_per_worker", "cluster.resources.GPU: use cluster.gpus_per_worker",
     ]  # fmt: skip
+
+
+def test_several_workers_share_no_gpu() -> None:
+    problems = refused(cluster={"workers": 2, "gpus_per_worker": 0.5})
+    assert problems == ["cluster.gpus_per_worker: several workers need a GPU each, because NCCL does; set it to 1"]
 
 
 def test_an_elastic_run_needs_checkpoints() -> None:

@@ -17,6 +17,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from recsys_mtl.data.batch import Batch, BatchLayout, blank, collate, event_tables
 from recsys_mtl.data.encode import Encoder
 from recsys_mtl.data.labels import GROUP, WEIGHT
+from recsys_mtl.data.pinning import pinned
 from tests import builders
 
 LAYOUT = BatchLayout.of(builders.schema(), builders.TASKS)
@@ -172,3 +173,14 @@ def test_every_part_is_pinned_and_recorded() -> None:
     stream: Any = object()
     batch.record_stream(stream)
     assert [part.asked for part in parts] == [[stream]] * 6
+
+
+def test_batches_are_pinned_for_a_gpu_by_a_thread_that_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", used.append)
+    batches: list[Any] = [Recorder("first"), Recorder("second")]
+    assert list(pinned(iter(batches), torch.device("cpu"))) == batches
+    assert used == []
+    device = torch.device("cuda", 3)
+    found: list[Any] = list(pinned(iter(batches), device))
+    assert ([batch.name for batch in found], used) == (["pinned first", "pinned second"], [device])

@@ -1,5 +1,7 @@
 """Fresh tables are what one draw of each would give, however they are cut into blocks and parts."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 import xxhash
@@ -40,7 +42,7 @@ def test_parts_of_a_table_hold_their_place_in_the_whole(
 ) -> None:
     whole, column = torch.full((rows, columns), torch.nan), min(column, columns)
     edges = sorted({0, rows, *(min(cut, rows) for cut in cuts)})
-    windows = [((begin, 0), whole[begin:end, :column]) for begin, end in zip(edges[:-1], edges[1:], strict=True)]
+    windows = [((begin, 0), whole[begin:end, :column]) for begin, end in pairwise(edges)]
     windows += [((0, column), whole[:, column:])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sharding, "BLOCK_NUMBERS", numbers)
