@@ -222,7 +222,7 @@ class Trainer:
         tell_changes(saved.progress.get("plan", {}), recorded_plan(self.step.model))
         self.listener.resend(saved.progress["unsent"])
         is_best = self.outcome.best_step == saved.step
-        self.best = best.get("best", self._copy() if is_best else None)
+        self.best = best.get("best", self._snapshot() if is_best else None)
 
     def _judge(self, metrics: Metrics) -> None:
         value = self.config.select.value(metrics)
@@ -231,7 +231,7 @@ class Trainer:
         best = self.config.select.better(value, self.outcome.best_value)
         if best or first:
             self.outcome.best_value, self.outcome.best_step = value, self.outcome.steps
-            self.best = self._copy()
+            self.best = self._snapshot()
             self.bad_evaluations = 0
         else:
             self.bad_evaluations += 1
@@ -239,6 +239,6 @@ class Trainer:
         self.outcome.stopped_early = patience is not None and self.bad_evaluations > patience
         self.listener.on_evaluation(self.outcome.steps, metrics, best)
 
-    def _copy(self) -> dict[str, Any] | None:
+    def _snapshot(self) -> dict[str, Any] | None:
         """Copy the weights, which takes as much memory again, unless no step will change them."""
         return snapshot(self.step.model) if self.outcome.steps < self.total else None

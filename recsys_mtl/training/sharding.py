@@ -87,8 +87,9 @@ def initialise_tables(model: nn.Module, seed: int, *, deviation: float) -> None:
             rows = max((first + len(part) for part, (first, _) in parts), default=0)
             generator = torch.Generator().manual_seed(xxhash.xxh32_intdigest(f"{seed} {name}".encode()))
             for start, block in normal_blocks(tuple(weight.shape), generator, rows):
+                block *= deviation
                 for part, offsets in parts:
-                    _copy_rows(part, offsets, block * deviation, start)
+                    _copy_rows(part, offsets, block, start)
 
 
 def normal_blocks(shape: tuple[int, int], generator: torch.Generator, rows: int) -> Iterator[tuple[int, Tensor]]:
@@ -149,7 +150,9 @@ def _bring(weight: ShardedTensor, whole: Tensor | None) -> None:
         size = max(BLOCK_NUMBERS // max(columns, 1), 1)
         for start in range(0, rows, size):
             count = min(size, rows - start)
-            block = _on_first(None if part is None else part[start : start + count], owner, (count, columns), weight)
+            block = _sent_to_first(
+                None if part is None else part[start : start + count], owner, (count, columns), weight
+            )
             if whole is not None and block is not None:
                 whole[row + start : row + start + count, column : column + columns].copy_(block)
 
@@ -161,7 +164,7 @@ def _owner(shard: ShardMetadata) -> int:
     return rank
 
 
-def _on_first(block: Tensor | None, owner: int, shape: tuple[int, int], like: ShardedTensor) -> Tensor | None:
+def _sent_to_first(block: Tensor | None, owner: int, shape: tuple[int, int], like: ShardedTensor) -> Tensor | None:
     """Return on rank 0 the block that its owner has."""
     if dist.get_rank() != 0:
         if block is not None:
