@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,22 +32,35 @@ def read_table(file: Location) -> pa.Table:
         return parquet.read()
 
 
-def footers(files: list[Location]) -> tuple[dict[Location, pq.FileMetaData], list[str]]:
+@dataclass(frozen=True)
+class Contents:
+    """What a file says of its row groups."""
+
+    rows: list[int]
+    """Of each row group."""
+    footer: pq.FileMetaData | None
+    """To open the file with. Parsed it takes a kilobyte for each column of a row group, so that of large data it is
+    kept only where reading it again is another request."""
+
+
+def contents(files: list[Location]) -> tuple[dict[Location, Contents], list[str]]:
     """Read what files say of their row groups; of those that are not readable, what is wrong.
 
     Raises:
         ConfigError: the store of the files does not answer.
     """
     with ThreadPoolExecutor(REQUESTS) as pool:
-        answers = dict(zip(files, pool.map(_footer, files), strict=True))
-    found = {file: answer for file, answer in answers.items() if isinstance(answer, pq.FileMetaData)}
+        answers = dict(zip(files, pool.map(_contents, files), strict=True))
+    found = {file: answer for file, answer in answers.items() if isinstance(answer, Contents)}
     return found, [answer for answer in answers.values() if isinstance(answer, str)]
 
 
-def _footer(file: Location) -> pq.FileMetaData | str:
+def _contents(file: Location) -> Contents | str:
     try:
         with opened(file) as parquet:
-            return parquet.metadata
+            footer = parquet.metadata
+            rows = [footer.row_group(index).num_rows for index in range(footer.num_row_groups)]
+            return Contents(rows, None if file.is_local else footer)
     except UNREADABLE as error:
         problem = f"{file}: not readable as Parquet: {meaning(error)}"
         if is_refusal(error):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from recsys_mtl.config import ConfigError
 from recsys_mtl.data.damage import DamagedError, Gap, written_layout
-from recsys_mtl.data.parquet import UNREADABLE, footers, opened
+from recsys_mtl.data.parquet import UNREADABLE, contents, opened
 from recsys_mtl.storage import Location, Place, locate
 from recsys_mtl.storage.stores import is_refusal, meaning
 
@@ -25,7 +25,7 @@ class RowGroup:
     number: int
     """Position among all row groups of the split: the same for every worker and every run."""
     footer: pq.FileMetaData | None = field(default=None, compare=False, repr=False)
-    """Of its file, so that reading it is one request less."""
+    """Of its file, where reading it again would be another request."""
 
     @property
     def name(self) -> str:
@@ -55,23 +55,18 @@ def row_groups(data: Place, split: str, *, allow_damage: bool = False) -> list[R
     files = directory.children("*.parquet")
     if not files:
         raise ConfigError([f"data.path: {directory} has no Parquet files; is {data} a prepared data set?"])
-    found, problems = footers(files)
+    found, problems = contents(files)
     if problems and not allow_damage:
         raise ConfigError(problems)
-    sizes = {path.name: row_group_rows(footer) for path, footer in found.items()}
+    sizes = {path.name: content.rows for path, content in found.items()}
     if allow_damage:
         sizes = written_layout(data, split, sizes)
-    known = {path.name: footer for path, footer in found.items()}
+    known = {path.name: content.footer for path, content in found.items()}
     listed = [(name, index, rows) for name in sizes for index, rows in enumerate(sizes[name])]
     return [
         RowGroup(directory / name, index, rows, number, known.get(name))
         for number, (name, index, rows) in enumerate(listed)
     ]
-
-
-def row_group_rows(footer: pq.FileMetaData) -> list[int]:
-    """Return the rows of each row group of a file."""
-    return [footer.row_group(index).num_rows for index in range(footer.num_row_groups)]
 
 
 def cut(groups: list[RowGroup], start: int, end: int) -> list[Piece]:

@@ -186,3 +186,8 @@ def test_shares_are_runs_of_about_equal_length(sizes: list[int], world: int) -> 
 def test_a_long_row_group_goes_where_most_of_it_lies() -> None:
     groups = [RowGroup(locate("x"), i, rows, i) for i, rows in enumerate((4, 6))]
     assert shares(groups, 2) == [groups[:1], groups[1:]]
+
+
+def test_footers_of_local_files_are_not_kept(groups: list[RowGroup]) -> None:
+    """Of large data they would take more memory than a model."""
+    assert all(group.footer is None for group in groups)
