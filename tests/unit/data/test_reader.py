@@ -189,5 +189,5 @@ def test_a_long_row_group_goes_where_most_of_it_lies() -> None:
 
 
 def test_footers_of_local_files_are_not_kept(groups: list[RowGroup]) -> None:
-    """Of large data they would take more memory than a model."""
+    """Parsed, they take memory for every column of every row group."""
     assert all(group.footer is None for group in groups)
